@@ -1,0 +1,1 @@
+//! Takes jobs, hands them to agents, keeps what they write.

@@ -1,0 +1,1 @@
+//! Environments by content: an existing Python, or a virtual environment built by uv.

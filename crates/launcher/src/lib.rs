@@ -1,0 +1,1 @@
+//! Starts, adopts and stops the processes of jobs.

@@ -1,0 +1,1 @@
+//! The public gRPC contract: generated code, client and server.

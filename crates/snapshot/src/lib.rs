@@ -1,0 +1,1 @@
+//! Directory snapshots by content: ignore rules, manifest, chunks, bundles, unpacking.

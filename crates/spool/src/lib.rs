@@ -1,0 +1,1 @@
+//! Append-only streams by offset: writing, reading, recovering.

@@ -1,0 +1,215 @@
+//! Identifiers: one type for each kind of thing.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The letters of a job id: digits and lowercase letters without `i`, `l`, `o`, `u` (Crockford's base 32).
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+/// Letters in a job id; 5 bits each.
+const JOB_ID_LETTERS: usize = 12;
+
+/// A job: 60 random bits, chosen by whoever submits (so that a repeated submission is recognised), printed as 12
+/// letters of Crockford's base 32. Random from the first letter on, so that a short prefix is enough to name a job.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct JobId(u64);
+
+/// Text or a number that is not a job id.
+#[derive(Debug, thiserror::Error)]
+#[error("not a job id: expected 12 letters and digits, as `haul jobs` prints them")]
+pub struct NotAJobId;
+
+impl JobId {
+    /// A new random id.
+    #[must_use]
+    pub fn random() -> Self {
+        let bits = uuid::Uuid::new_v4().as_u64_pair();
+        // The top bits of the second half carry the UUID variant; the mask keeps 60 random ones of the mix.
+        Self((bits.0.rotate_left(17) ^ bits.1) & ((1 << 60) - 1))
+    }
+
+    /// The 60 bits, as stored and sent.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The id of these bits; the upper four must be zero.
+    pub const fn from_bits(bits: u64) -> Result<Self, NotAJobId> {
+        if bits >> 60 == 0 {
+            Ok(Self(bits))
+        } else {
+            Err(NotAJobId)
+        }
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut letters = [0u8; JOB_ID_LETTERS];
+        for (place, letter) in letters.iter_mut().rev().enumerate() {
+            *letter = ALPHABET[(self.0 >> (5 * place)) as usize & 31];
+        }
+        f.write_str(std::str::from_utf8(&letters).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl fmt::Debug for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JobId({self})")
+    }
+}
+
+impl FromStr for JobId {
+    type Err = NotAJobId;
+
+    fn from_str(text: &str) -> Result<Self, NotAJobId> {
+        if text.len() != JOB_ID_LETTERS {
+            return Err(NotAJobId);
+        }
+        text.bytes()
+            .try_fold(0u64, |bits, letter| {
+                let value = ALPHABET
+                    .iter()
+                    .position(|&a| a == letter.to_ascii_lowercase())
+                    .ok_or(NotAJobId)?;
+                Ok(bits << 5 | value as u64)
+            })
+            .map(Self)
+    }
+}
+
+impl TryFrom<String> for JobId {
+    type Error = NotAJobId;
+
+    fn try_from(text: String) -> Result<Self, NotAJobId> {
+        text.parse()
+    }
+}
+
+impl From<JobId> for String {
+    fn from(id: JobId) -> Self {
+        id.to_string()
+    }
+}
+
+/// Which task of a job; the number the user gave in `--array`, or 0 for a job without an array.
+pub type TaskIndex = u32;
+
+/// Which try at a task, from 1. It is the fence: what comes from an earlier attempt is refused.
+pub type Attempt = u32;
+
+/// One task of one job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TaskId {
+    /// The job.
+    pub job: JobId,
+    /// The task within it.
+    pub index: TaskIndex,
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.job, self.index)
+    }
+}
+
+/// One try at one task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AttemptId {
+    /// The task.
+    pub task: TaskId,
+    /// The try, from 1.
+    pub attempt: Attempt,
+}
+
+impl AttemptId {
+    /// The attempt of these parts.
+    #[must_use]
+    pub const fn new(job: JobId, index: TaskIndex, attempt: Attempt) -> Self {
+        Self {
+            task: TaskId { job, index },
+            attempt,
+        }
+    }
+}
+
+impl fmt::Display for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.task, self.attempt)
+    }
+}
+
+/// The name of a node: 1 to 63 letters, digits, `-`, `_` and `.`, beginning with a letter or digit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct NodeName(String);
+
+/// Text that cannot name a node.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0:?} cannot name a node: use 1 to 63 letters, digits, `-`, `_` and `.`, beginning with a letter or digit"
+)]
+pub struct NotANodeName(String);
+
+impl NodeName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for NodeName {
+    type Error = NotANodeName;
+
+    fn try_from(name: String) -> Result<Self, NotANodeName> {
+        let good = (1..=63).contains(&name.len())
+            && name.as_bytes()[0].is_ascii_alphanumeric()
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        if good {
+            Ok(Self(name))
+        } else {
+            Err(NotANodeName(name))
+        }
+    }
+}
+
+impl From<NodeName> for String {
+    fn from(name: NodeName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for NodeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn job_ids_survive_printing(bits in 0u64..1 << 60) {
+            let id = JobId::from_bits(bits).unwrap();
+            prop_assert_eq!(id.to_string().len(), JOB_ID_LETTERS);
+            prop_assert_eq!(id.to_string().parse::<JobId>().unwrap(), id);
+        }
+    }
+
+    #[test]
+    fn node_names_are_checked() {
+        assert!(NodeName::try_from("gpu-box.1".to_owned()).is_ok());
+        for bad in ["", "-x", "a b", "a/b", &"x".repeat(64)] {
+            assert!(NodeName::try_from(bad.to_owned()).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The words every part of Haul shares: ids, job specifications, states, sizes and durations.
+//!
+//! Plain data with parsing and printing, no I/O, no async runtime and no generated code. The JSON that `haul --json`
+//! prints and the rows that the controller stores are the serde forms of these types, so a change of a name here
+//! is a change of a public format.
+
+pub mod digest;
+pub mod id;
+pub mod quantity;
+pub mod spec;
+pub mod state;
+pub mod stream;
+
+pub use digest::Digest;
+pub use id::{Attempt, AttemptId, JobId, NodeName, TaskId, TaskIndex};
+pub use quantity::{ByteSize, parse_duration};
+pub use spec::{ArraySpec, EnvironmentSpec, JobSpec, Requirements};
+pub use state::{ExitStatus, Reason, TaskState, Transition};
+pub use stream::{StreamKey, StreamKind};

@@ -7,6 +7,7 @@
 pub mod digest;
 pub mod id;
 pub mod quantity;
+pub mod record;
 pub mod spec;
 pub mod state;
 pub mod stream;
@@ -14,6 +15,7 @@ pub mod stream;
 pub use digest::Digest;
 pub use id::{Attempt, AttemptId, JobId, NodeName, TaskId, TaskIndex};
 pub use quantity::{ByteSize, parse_duration};
+pub use record::{JobRecord, TaskCounts, TaskRecord};
 pub use spec::{ArraySpec, EnvironmentSpec, JobSpec, Requirements};
 pub use state::{ExitStatus, Reason, TaskState, Transition};
 pub use stream::{StreamKey, StreamKind};

@@ -1,0 +1,189 @@
+//! Nodes, their environments, and the controller itself.
+
+use std::time::Duration;
+
+use haul_proto::{client, v1};
+use haul_types::ByteSize;
+
+use crate::call::repeated;
+use crate::{CallError, Client};
+
+/// A machine that runs an agent.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// The version of its agent.
+    pub version: String,
+    /// Tasks that it runs at a time.
+    pub slots: u32,
+    /// Attempts that it has now.
+    pub busy: u32,
+    /// Whether its agent is connected.
+    pub connected: bool,
+}
+
+/// An environment that a node keeps.
+#[derive(Clone, Debug)]
+pub struct Environment {
+    /// What it is known by, in hexadecimal.
+    pub key: String,
+    /// What kind.
+    pub kind: String,
+    /// What it was made from.
+    pub description: String,
+    /// Its size on disk.
+    pub size: ByteSize,
+    /// When it was made, in milliseconds since 1970.
+    pub created_unix_ms: u64,
+    /// When it was last used, likewise.
+    pub last_used_unix_ms: u64,
+    /// Whether a job uses it now.
+    pub in_use: bool,
+    /// The node that keeps it.
+    pub node: String,
+}
+
+/// What removing environments came to.
+#[derive(Clone, Debug, Default)]
+pub struct Removed {
+    /// Their keys.
+    pub keys: Vec<String>,
+    /// What that freed.
+    pub freed: ByteSize,
+}
+
+/// What a controller says of itself.
+#[derive(Clone, Debug)]
+pub struct Controller {
+    /// The version of its program.
+    pub version: String,
+    /// What tells one build from another.
+    pub build: String,
+    /// Its process.
+    pub pid: u32,
+    /// Where it keeps its state, on its machine.
+    pub state_dir: String,
+    /// Whether it is a user's private one.
+    pub private: bool,
+    /// How long it has run.
+    pub uptime: Duration,
+    /// Jobs that have not ended.
+    pub active_jobs: u32,
+}
+
+impl Client {
+    /// The nodes that the controller knows, in order of name.
+    pub async fn nodes(&self) -> Result<Vec<Node>, CallError> {
+        let call = async || {
+            client::nodes(self.channel.clone())
+                .list_nodes(v1::ListNodesRequest {})
+                .await
+        };
+        let nodes = repeated(call).await?.into_inner().nodes;
+        Ok(nodes
+            .into_iter()
+            .map(|node| Node {
+                name: node.name,
+                version: node.version,
+                slots: node.slots,
+                busy: node.busy,
+                connected: node.connected,
+            })
+            .collect())
+    }
+
+    /// The environments that nodes keep, the one used last first.
+    pub async fn environments(&self, node: Option<&str>) -> Result<Vec<Environment>, CallError> {
+        let request = v1::ListEnvironmentsRequest {
+            node: node.unwrap_or_default().to_owned(),
+        };
+        let call = async || {
+            client::nodes(self.channel.clone())
+                .list_environments(request.clone())
+                .await
+        };
+        let environments = repeated(call).await?.into_inner().environments;
+        Ok(environments
+            .into_iter()
+            .map(|environment| Environment {
+                key: environment.key,
+                kind: environment.kind,
+                description: environment.description,
+                size: ByteSize(environment.bytes),
+                created_unix_ms: environment.created_unix_ms,
+                last_used_unix_ms: environment.last_used_unix_ms,
+                in_use: environment.in_use,
+                node: environment.node,
+            })
+            .collect())
+    }
+
+    /// Removes the environment of this key, or of this unique prefix of one.
+    pub async fn remove_environment(&self, key: &str) -> Result<Removed, CallError> {
+        let request = v1::RemoveEnvironmentRequest {
+            key: key.to_owned(),
+            node: String::new(),
+        };
+        let call = async || {
+            client::nodes(self.channel.clone())
+                .remove_environment(request.clone())
+                .await
+        };
+        let answer = repeated(call).await?.into_inner();
+        Ok(Removed {
+            keys: answer.removed,
+            freed: ByteSize(answer.bytes),
+        })
+    }
+
+    /// Removes environments that no job uses: those unused for so long, until what is left is at most `keep`.
+    pub async fn prune_environments(
+        &self,
+        unused_for: Duration,
+        keep: Option<ByteSize>,
+    ) -> Result<Removed, CallError> {
+        let request = v1::PruneEnvironmentsRequest {
+            unused_for_ms: u64::try_from(unused_for.as_millis()).unwrap_or(u64::MAX),
+            keep_bytes: keep.map_or(0, |size| size.0),
+            node: String::new(),
+        };
+        let call = async || {
+            client::nodes(self.channel.clone())
+                .prune_environments(request.clone())
+                .await
+        };
+        let answer = repeated(call).await?.into_inner();
+        Ok(Removed {
+            keys: answer.removed,
+            freed: ByteSize(answer.bytes),
+        })
+    }
+
+    /// What the controller is and how it does.
+    pub async fn controller(&self) -> Result<Controller, CallError> {
+        let call = async || {
+            client::nodes(self.channel.clone())
+                .get_controller(v1::GetControllerRequest {})
+                .await
+        };
+        let answer = repeated(call).await?.into_inner();
+        Ok(Controller {
+            version: answer.version,
+            build: answer.build,
+            pid: answer.pid,
+            state_dir: answer.state_dir,
+            private: answer.private,
+            uptime: Duration::from_millis(answer.uptime_ms),
+            active_jobs: answer.active_jobs,
+        })
+    }
+
+    /// Asks a private controller to end. Not repeated: the next connection might be to its successor.
+    pub async fn stop_controller(&self) -> Result<(), CallError> {
+        client::nodes(self.channel.clone())
+            .stop_controller(v1::StopControllerRequest {})
+            .await?;
+        Ok(())
+    }
+}

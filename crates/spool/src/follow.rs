@@ -300,3 +300,6 @@ impl<T> AsRawFd for Follower<T> {
         self.inotify.as_raw_fd()
     }
 }
+
+#[cfg(test)]
+mod tests;

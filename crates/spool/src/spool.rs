@@ -42,6 +42,8 @@ use crate::segment;
 mod open;
 mod reader;
 mod seal;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use reader::ReadCache;
@@ -65,8 +67,8 @@ impl Default for SpoolOptions {
         Self {
             segment_bytes: 64 << 20,
             block_bytes: 256 << 10,
-            level: -1,
-            merge_level: 1,
+            level: 1,
+            merge_level: 3,
         }
     }
 }

@@ -77,3 +77,34 @@ pub fn sweep(root: &Path, keep: impl Fn(JobId) -> bool) -> Result<Vec<JobId>, Sw
     }
     Ok(swept)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sweeping_takes_unknown_jobs_and_leftovers_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let (kept, unknown, half) = (JobId::random(), JobId::random(), JobId::random());
+        for name in [
+            kept.to_string(),
+            unknown.to_string(),
+            format!("{half}.removed"),
+            "lost+found".to_owned(),
+        ] {
+            fs::create_dir_all(root.path().join(name).join("inner")).unwrap();
+        }
+        assert_eq!(sweep(root.path(), |job| job == kept).unwrap(), [unknown]);
+        let mut left: Vec<_> = fs::read_dir(root.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        let mut expected = vec![kept.to_string(), "lost+found".to_owned()];
+        expected.sort();
+        assert_eq!(left, expected);
+        remove(&root.path().join(kept.to_string())).unwrap();
+        remove(&root.path().join(kept.to_string())).unwrap();
+        assert!(sweep(&root.path().join("none"), |_| false).unwrap().is_empty());
+    }
+}

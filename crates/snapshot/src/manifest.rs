@@ -141,7 +141,7 @@ impl<'a> PageView<'a> {
     }
 
     /// The chunks of the files on this page, in order, repeated when files share them.
-    pub fn chunks(&self) -> impl Iterator<Item = Chunk> + 'a {
+    pub fn chunks(&self) -> impl Iterator<Item = Chunk> + use<'a> {
         self.entries.iter().flat_map(Entry::chunks).copied()
     }
 }

@@ -5,13 +5,13 @@
 //! stat per file.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use haul_types::{ByteSize, Digest};
 
 mod cache;
+mod error;
 mod hash;
 pub mod rules;
 mod send;
@@ -20,10 +20,10 @@ mod tests;
 mod walk;
 
 use crate::beneath::Beneath;
-use crate::manifest::{self, DecodeError, Entry, EntryKind, LinkProblem, Manifest, PageView, Totals};
-use crate::name::Name;
+use crate::manifest::{self, Entry, EntryKind, Manifest, PageView, Totals};
 use crate::stamp::Stamp;
 
+pub use error::{BadRule, Refusal, ScanError};
 pub use rules::{IgnoreRules, IgnoredBy, ignored_reason};
 pub use send::BundleError;
 
@@ -89,150 +89,6 @@ pub trait ScanProgress: Sync {
 
 /// Tells nobody.
 impl ScanProgress for () {}
-
-/// Why one thing cannot travel.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// A symbolic link that leads out of the directory.
-    #[error("{path} -> {target}: {problem}; copy what it points to into the directory, or ignore the link")]
-    Link {
-        /// The link.
-        path: Name,
-        /// Its target.
-        target: Name,
-        /// Why.
-        problem: LinkProblem,
-    },
-    /// A socket, FIFO or device.
-    #[error("{path}: is a {what}; only files, directories and symbolic links can be sent")]
-    Special {
-        /// The path.
-        path: Name,
-        /// What it is.
-        what: &'static str,
-    },
-    /// It could not be read.
-    #[error("{path}: cannot be read: {source}")]
-    Unreadable {
-        /// The path.
-        path: Name,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It changed each time it was read.
-    #[error("{path}: keeps changing while it is read; stop what writes to it, or ignore it")]
-    Changing {
-        /// The path.
-        path: Name,
-    },
-    /// It is larger than a manifest can list.
-    #[error("{path}: {size} are more than one file of a snapshot can have")]
-    TooLarge {
-        /// The path.
-        path: Name,
-        /// Its size.
-        size: ByteSize,
-    },
-    /// Its path is too long or too deep.
-    #[error("{path}: the path is longer than 4096 bytes or deeper than 256 directories")]
-    TooDeep {
-        /// The path.
-        path: Name,
-    },
-}
-
-/// A pattern in an ignore file that is none; it was not applied.
-#[derive(Debug)]
-pub struct BadRule {
-    /// The file, relative to the root.
-    pub file: Name,
-    /// The line, from 1.
-    pub line: usize,
-    /// What is wrong with it.
-    pub problem: String,
-}
-
-/// Why a scan failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ScanError {
-    /// The root cannot be opened.
-    #[error("cannot open the directory {}", .root.display())]
-    Root {
-        /// The directory.
-        root: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Some things cannot travel.
-    #[error("{} cannot be sent:{}", .root.display(), Refusals(.refusals, *.more))]
-    Refused {
-        /// The directory.
-        root: PathBuf,
-        /// The first of them, by path.
-        refusals: Vec<Refusal>,
-        /// How many there are besides.
-        more: usize,
-    },
-    /// More bytes than allowed.
-    #[error("{} holds {total}, over the limit of {max}; the largest files: {}", .root.display(), Largest(.largest))]
-    TooLarge {
-        /// The directory.
-        root: PathBuf,
-        /// What it holds.
-        total: ByteSize,
-        /// The limit.
-        max: ByteSize,
-        /// The largest files, largest first.
-        largest: Vec<(Name, ByteSize)>,
-    },
-    /// The tree is more than a manifest can list.
-    #[error("{} cannot be listed in a manifest", .root.display())]
-    Manifest {
-        /// The directory.
-        root: PathBuf,
-        /// Why.
-        #[source]
-        source: DecodeError,
-    },
-    /// The stat cache could not be written.
-    #[error("cannot write the cache of file digests {}", .path.display())]
-    Cache {
-        /// The cache.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-}
-
-struct Refusals<'a>(&'a [Refusal], usize);
-
-impl fmt::Display for Refusals<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for refusal in self.0 {
-            write!(f, "\n  {refusal}")?;
-        }
-        match self.1 {
-            0 => Ok(()),
-            more => write!(f, "\n  and {more} more"),
-        }
-    }
-}
-
-struct Largest<'a>(&'a [(Name, ByteSize)]);
-
-impl fmt::Display for Largest<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (path, size)) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{path} ({size})")?;
-        }
-        Ok(())
-    }
-}
 
 /// A directory as it was when it was read.
 #[derive(Debug)]
@@ -344,21 +200,6 @@ pub fn scan(options: &ScanOptions, progress: &dyn ScanProgress) -> Result<Scan, 
         hashed: hashed.files,
         root,
     })
-}
-
-impl Refusal {
-    /// What it is about.
-    #[must_use]
-    pub fn path(&self) -> &Name {
-        match self {
-            Self::Link { path, .. }
-            | Self::Special { path, .. }
-            | Self::Unreadable { path, .. }
-            | Self::Changing { path }
-            | Self::TooLarge { path, .. }
-            | Self::TooDeep { path } => path,
-        }
-    }
 }
 
 fn thread_count(asked: usize) -> usize {

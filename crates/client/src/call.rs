@@ -25,3 +25,11 @@ pub(crate) async fn repeated<T>(
         }
     }
 }
+
+/// Runs on a thread that may block; a panic there is a panic here.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

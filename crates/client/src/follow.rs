@@ -243,7 +243,7 @@ impl Follow {
                 Some(FollowEvent::Task(Box::new(task)))
             }
             Some(Event::Job(job)) => {
-                let job = Job::try_from(job)?;
+                let job = Job::try_from(&job)?;
                 self.ended = job.state.is_terminal();
                 Some(FollowEvent::Job(Box::new(job)))
             }

@@ -1,7 +1,7 @@
 //! Questions about jobs, and wishes.
 
 use haul_proto::{client, v1};
-use haul_types::{JobId, TaskIndex, TaskState};
+use haul_types::{JobId, JobSpec, TaskIndex, TaskState};
 
 use crate::call::repeated;
 use crate::view::present;
@@ -12,6 +12,8 @@ use crate::{CallError, Client, Job, Task};
 pub struct JobDetails {
     /// The job.
     pub job: Job,
+    /// What was submitted.
+    pub spec: JobSpec,
     /// Its first tasks, at most 100, in order of index.
     pub tasks: Vec<Task>,
     /// Why it waits, while it is queued; may be empty.
@@ -34,8 +36,10 @@ impl Client {
         let answer =
             repeated(async || client::jobs(self.channel.clone()).get_job(request.clone()).await).await?;
         let answer = answer.into_inner();
+        let job = present("job", answer.job)?;
         Ok(JobDetails {
-            job: present("job", answer.job)?.try_into()?,
+            spec: present("spec", job.spec.as_ref())?.try_into()?,
+            job: Job::try_from(&job)?,
             tasks: tasks_from(answer.tasks)?,
             waiting_for: answer.waiting_for,
         })
@@ -61,11 +65,7 @@ impl Client {
         .await?;
         let answer = answer.into_inner();
         Ok(JobPage {
-            jobs: answer
-                .jobs
-                .into_iter()
-                .map(Job::try_from)
-                .collect::<Result<_, _>>()?,
+            jobs: answer.jobs.iter().map(Job::try_from).collect::<Result<_, _>>()?,
             next: Some(answer.next_page_token).filter(|token| !token.is_empty()),
         })
     }

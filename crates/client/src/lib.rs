@@ -36,7 +36,7 @@ mod view;
 pub use backoff::Backoff;
 pub use connect::{Client, Dial, DialError, Dialing, UnixSocket};
 pub use error::CallError;
-pub use fetch::Frames;
+pub use fetch::{FetchError, Fetched};
 pub use follow::{Follow, FollowError, FollowEvent, FollowJob, FollowTask};
 pub use jobs::{JobDetails, JobPage};
 pub use log::{LogRange, LogReader};

@@ -14,7 +14,7 @@ use haul_types::{ByteSize, Digest, JobId, JobSpec};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::call::repeated;
+use crate::call::{blocking, repeated};
 use crate::error::may_be_repeated;
 use crate::fetch::DIGESTS_PER_CALL;
 use crate::{Backoff, CallError, Client, SubmitError, Submitted};
@@ -326,12 +326,4 @@ fn write_frames(
         }
     }
     Ok(wire)
-}
-
-/// Runs on a thread that may block; a panic there is a panic here.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(value) => value,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
 }

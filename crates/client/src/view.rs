@@ -2,16 +2,16 @@
 
 use haul_proto::{BadMessage, optional_digest, task_state, v1};
 use haul_types::{
-    Attempt, Digest, ExitStatus, JobId, JobSpec, StreamKind, TaskCounts, TaskIndex, TaskState, Transition,
+    Attempt, Digest, ExitStatus, JobId, StreamKind, TaskCounts, TaskIndex, TaskState, Transition,
 };
 
-/// A job as a whole.
+/// A job as a whole, without what was submitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
     /// The job.
     pub id: JobId,
-    /// What was submitted.
-    pub spec: JobSpec,
+    /// Its name, for people; whatever its submitter wrote.
+    pub name: String,
     /// The state of the whole.
     pub state: TaskState,
     /// When it was stored, by the controller's clock, in milliseconds since 1970.
@@ -22,19 +22,21 @@ pub struct Job {
     pub counts: TaskCounts,
 }
 
-impl TryFrom<v1::Job> for Job {
+impl TryFrom<&v1::Job> for Job {
     type Error = BadMessage;
 
-    fn try_from(message: v1::Job) -> Result<Self, BadMessage> {
-        let bad = |field, problem: &str| BadMessage {
-            field,
-            problem: problem.to_owned(),
-        };
-        let counts = <[u32; 7]>::try_from(message.counts).map_err(|_| bad("counts", "are not 7 numbers"))?;
-        let spec = message.spec.as_ref().ok_or_else(|| bad("spec", "is missing"))?;
+    fn try_from(message: &v1::Job) -> Result<Self, BadMessage> {
+        let counts = <[u32; 7]>::try_from(message.counts.as_slice()).map_err(|_| BadMessage {
+            field: "counts",
+            problem: "are not 7 numbers".to_owned(),
+        })?;
         Ok(Self {
             id: haul_proto::job_id(&message.id)?,
-            spec: spec.try_into()?,
+            name: message
+                .spec
+                .as_ref()
+                .map(|spec| spec.name.clone())
+                .unwrap_or_default(),
             state: task_state(message.state)?,
             created_unix_ms: message.created_unix_ms,
             ended_unix_ms: Some(message.ended_unix_ms).filter(|&ms| ms > 0),

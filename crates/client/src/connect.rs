@@ -112,7 +112,11 @@ impl Client {
     /// Uses a connection that is open already; dials when it is lost.
     #[must_use]
     pub fn over(first: UnixStream, dial: Arc<dyn Dial>) -> Self {
-        let first = Arc::new(Mutex::new(Some(first)));
+        Self::with_first(Some(first), dial)
+    }
+
+    fn with_first(first: Option<UnixStream>, dial: Arc<dyn Dial>) -> Self {
+        let first = Arc::new(Mutex::new(first));
         let connector = tower::service_fn(move |_: Uri| {
             let ready = first.lock().expect("nothing panics while it is held").take();
             let stream = match ready {
@@ -128,5 +132,17 @@ impl Client {
             .max_frame_size(FRAME)
             .connect_with_connector_lazy(connector);
         Self { channel }
+    }
+
+    /// The channel itself, for services that this crate does not wrap (the agent's).
+    #[must_use]
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Dials at the first call.
+    #[must_use]
+    pub fn lazy(dial: Arc<dyn Dial>) -> Self {
+        Self::with_first(None, dial)
     }
 }

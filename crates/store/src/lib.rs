@@ -21,6 +21,6 @@ pub use metadata::{
     TaskRow,
 };
 pub use packs::{
-    AppendError, CheckReport, CollectError, CollectStats, FinishError, LoadError, PackStats, PackWriter, Packs, Usage,
-    VerifiedFrame,
+    AppendError, CheckReport, CollectError, CollectStats, FinishError, LoadError, PackStats, PackWriter,
+    Packs, Usage, VerifiedFrame,
 };

@@ -15,7 +15,7 @@
 //! 2. [`Follower::changed`] returns the file's token; the owner reads the file to its end.
 //! 3. After [`REST`] the follower arms the watch again and *then* returns the token once more. A write before the arming is
 //!    seen by the reading that follows it; a write after it fires the new watch. So nothing is missed, and a writer of
-//!    a million tiny lines is interrupted a thousand times a second at most.
+//!    a million tiny lines is interrupted five hundred times a second at most.
 //!
 //! The owner waits for [the descriptor](AsFd) to be readable or for [`Follower::due`], whichever comes first, and calls
 //! `changed`. While no file changes nothing is due and nobody wakes up. [`Follower::wait`] does the waiting for threads.
@@ -37,7 +37,7 @@ use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
 /// How long a file that changed is left alone before it is looked at again.
-pub const REST: Duration = Duration::from_millis(1);
+pub const REST: Duration = Duration::from_millis(2);
 /// After so many rests the watch in the way is not the file's own fired one, but another token's.
 const REFUSALS: u32 = 1_000;
 

@@ -1,0 +1,419 @@
+//! The supervisors of one launcher: which are idle, which wait for an acknowledgement, which are gone.
+
+use std::collections::HashMap;
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use haul_types::AttemptId;
+use tokio_util::task::TaskTracker;
+
+use super::books::{Books, SupervisorNumber};
+use super::link::{Link, say};
+use super::{AcknowledgeError, LauncherConfig, StartError};
+use crate::frame::Incoming;
+use crate::journal::{FILE_NAME, MAX_UNACKNOWLEDGED, Reading, Unfinished, read};
+use crate::lost::end_processes;
+use crate::message::{FromSupervisor, ToSupervisor};
+use crate::order::{ExitRecord, Outcome};
+use crate::supervisor::ARGUMENT;
+use crate::supervisors_dir::{self, LOG};
+
+/// A supervisor is not used again after an attempt of this length.
+const RETIRE_AFTER: Duration = Duration::from_secs(1);
+/// The sequence number of an end that no journal holds.
+const LOST_SEQUENCE: u64 = u64::MAX;
+/// How much of a failed supervisor's log goes into the error.
+const LOG_TAIL: usize = 1000;
+
+/// One supervisor that this launcher talks to.
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    pub(super) number: SupervisorNumber,
+    pub(super) directory: PathBuf,
+    pub(super) link: Link,
+    /// Absent for an adopted one, which is not this process's child and takes no further order.
+    pub(super) child: Option<Child>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    idle: Vec<Supervisor>,
+    /// Those that wait until their ends are acknowledged, and whether they are given up then.
+    parked: HashMap<SupervisorNumber, (Supervisor, bool)>,
+    /// Directories of those that are gone and whose ends are not all acknowledged.
+    gone: HashMap<SupervisorNumber, PathBuf>,
+    books: Books,
+    busy: usize,
+    /// The most that were ever busy at once.
+    peak: usize,
+    /// Alive or about to be, busy ones included, given up ones not.
+    alive: usize,
+    next: SupervisorNumber,
+    /// Given up; not waited for yet.
+    ending: Vec<Child>,
+}
+
+/// The supervisors of one launcher.
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) state_dir: PathBuf,
+    config: LauncherConfig,
+    state: Mutex<State>,
+    pub(super) tasks: TaskTracker,
+    _lock: File,
+}
+
+impl Pool {
+    pub(super) fn new(state_dir: PathBuf, config: LauncherConfig, lock: File) -> Self {
+        Self {
+            state_dir,
+            config,
+            state: Mutex::default(),
+            tasks: TaskTracker::new(),
+            _lock: lock,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics halfway through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number was found in use by an earlier agent's supervisor.
+    pub(super) fn note_number(&self, number: SupervisorNumber) {
+        let mut state = self.state();
+        state.next = state.next.max(number.saturating_add(1));
+    }
+
+    /// An idle supervisor, made if need be; it counts as busy from now on.
+    pub(super) async fn take(self: &Arc<Self>) -> Result<Supervisor, StartError> {
+        let (idle, refill) = {
+            let mut state = self.state();
+            let idle = state.idle.pop();
+            state.busy += 1;
+            state.peak = state.peak.max(state.busy);
+            if idle.is_none() {
+                state.alive += 1;
+            }
+            let refill = state.idle.is_empty() && state.alive < state.peak + self.config.spare;
+            state.alive += usize::from(refill);
+            (idle, refill)
+        };
+        if refill {
+            let pool = Arc::clone(self);
+            self.tasks.spawn(async move {
+                // What fails here fails again for the attempt that finds no spare one, and is told there.
+                match pool.make().await {
+                    Ok(spare) => pool.state().idle.push(spare),
+                    Err(_) => pool.state().alive -= 1,
+                }
+            });
+        }
+        match idle {
+            Some(supervisor) => Ok(supervisor),
+            None => self.make().await.inspect_err(|_| {
+                let mut state = self.state();
+                state.busy -= 1;
+                state.alive -= 1;
+            }),
+        }
+    }
+
+    /// Makes spare supervisors until there are as many as configured.
+    pub(super) async fn warm_up(self: &Arc<Self>) -> Result<(), StartError> {
+        loop {
+            {
+                let mut state = self.state();
+                if state.idle.len() >= self.config.spare {
+                    return Ok(());
+                }
+                state.alive += 1;
+            }
+            let made = self.make().await;
+            let mut state = self.state();
+            match made {
+                Ok(spare) => state.idle.push(spare),
+                Err(error) => {
+                    state.alive -= 1;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// How far the ends in this supervisor's journal are acknowledged.
+    pub(super) fn acknowledged(&self, number: SupervisorNumber) -> u64 {
+        self.state().books.acknowledged(number)
+    }
+
+    /// Takes a supervisor back whose attempt has ended.
+    pub(super) fn give_back(&self, supervisor: Supervisor, sequence: u64, record: &ExitRecord) {
+        let mut state = self.state();
+        let number = supervisor.number;
+        state.books.enter(number, sequence, record.attempt);
+        if supervisor.child.is_none() {
+            state.gone.insert(number, supervisor.directory);
+            return;
+        }
+        state.busy -= 1;
+        let retire = record.duration > RETIRE_AFTER || state.alive > state.peak + self.config.spare;
+        if retire {
+            state.alive -= 1;
+        }
+        if retire || state.books.open(number) >= MAX_UNACKNOWLEDGED {
+            state.parked.insert(number, (supervisor, retire));
+        } else {
+            state.idle.push(supervisor);
+        }
+    }
+
+    /// Drops a supervisor that broke before it had an order.
+    pub(super) fn discard(&self, supervisor: Supervisor) {
+        let mut state = self.state();
+        state.busy -= 1;
+        state.alive -= 1;
+        state.gone.insert(supervisor.number, supervisor.directory);
+        state.ending.extend(supervisor.child);
+        state
+            .ending
+            .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    }
+
+    /// Finds out what became of an attempt whose supervisor is gone, after ending what is left of it. Blocks until
+    /// the supervisor is gone for good.
+    pub(super) fn settle(&self, mut supervisor: Supervisor, attempt: AttemptId) -> ExitRecord {
+        drop(supervisor.link);
+        let adopted = supervisor.child.is_none();
+        if let Some(child) = &mut supervisor.child {
+            // It closed its end of the socket. If it can be asked nothing, it is to do nothing either.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let reading = read_when_free(&supervisor.directory).unwrap_or_default();
+        let known = reading.ends.into_iter().find(|(_, end)| end.attempt == attempt);
+        let (sequence, record) = known.unwrap_or_else(|| {
+            let begun = reading
+                .unfinished
+                .filter(|unfinished| unfinished.attempt == attempt);
+            (LOST_SEQUENCE, lost(attempt, begun.as_ref()))
+        });
+        let mut state = self.state();
+        if !adopted {
+            state.busy -= 1;
+            state.alive -= 1;
+        }
+        state.books.enter(supervisor.number, sequence, attempt);
+        state.gone.insert(supervisor.number, supervisor.directory);
+        record
+    }
+
+    /// Notes what the journal of a supervisor holds that an earlier agent started.
+    pub(super) fn enter_found(
+        &self,
+        number: SupervisorNumber,
+        ends: &[(u64, ExitRecord)],
+        lost: Option<AttemptId>,
+    ) {
+        let mut state = self.state();
+        for (sequence, end) in ends {
+            state.books.enter(number, *sequence, end.attempt);
+        }
+        if let Some(attempt) = lost {
+            state.books.enter(number, LOST_SEQUENCE, attempt);
+        }
+    }
+
+    /// Notes that a supervisor is gone; its directory stays until its ends are acknowledged.
+    pub(super) fn note_gone(&self, number: SupervisorNumber, directory: PathBuf) {
+        self.state().gone.insert(number, directory);
+    }
+
+    pub(super) fn acknowledge(&self, attempt: AttemptId) -> Result<(), AcknowledgeError> {
+        let directory = {
+            let mut state = self.state();
+            let number = state
+                .books
+                .acknowledge(attempt)
+                .ok_or(AcknowledgeError::Unknown(attempt))?;
+            let open = state.books.open(number);
+            if let Some((supervisor, retire)) = state.parked.remove(&number) {
+                if !retire {
+                    state.idle.push(supervisor);
+                } else if open == 0 {
+                    state.dismiss(supervisor);
+                } else {
+                    state.parked.insert(number, (supervisor, retire));
+                }
+            }
+            if open > 0 {
+                return Ok(());
+            }
+            let Some(directory) = state.gone.remove(&number) else {
+                return Ok(());
+            };
+            state.books.close(number);
+            directory
+        };
+        remove_directory(&directory)
+    }
+
+    async fn make(self: &Arc<Self>) -> Result<Supervisor, StartError> {
+        let number = {
+            let mut state = self.state();
+            state
+                .ending
+                .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+            state.next += 1;
+            state.next - 1
+        };
+        let directory = supervisors_dir::of(&self.state_dir, &number.to_string());
+        let pool = Arc::clone(self);
+        let made_in = directory.clone();
+        let spawned = self
+            .tasks
+            .spawn_blocking(move || spawn(&pool.config, &pool.state_dir, number, &made_in));
+        let prepare = |source| StartError::Prepare {
+            path: directory.clone(),
+            source,
+        };
+        let (stream, mut child) = spawned
+            .await
+            .map_err(|error| prepare(io::Error::other(error)))??;
+        let mut link = Link::new(stream, Incoming::default()).map_err(prepare)?;
+        if matches!(link.receive().await, Some(FromSupervisor::Ready)) {
+            return Ok(Supervisor {
+                number,
+                directory,
+                link,
+                child: Some(child),
+            });
+        }
+        let log = log_tail(&directory);
+        // It has closed its end of the socket.
+        let _ = child.kill();
+        self.state().ending.push(child);
+        let _ = std::fs::remove_dir_all(&directory);
+        Err(StartError::GaveUp { log })
+    }
+}
+
+impl State {
+    /// Lets an idle supervisor go, whose directory it removes itself if it knows that all is acknowledged.
+    fn dismiss(&mut self, supervisor: Supervisor) {
+        let acknowledged = self.books.acknowledged(supervisor.number);
+        // Always encodable: a number. If it cannot be said, the supervisor is gone already.
+        let _ = say(supervisor.link.side(), &ToSupervisor::Quit { acknowledged });
+        self.books.close(supervisor.number);
+        self.ending.extend(supervisor.child);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for supervisor in std::mem::take(&mut state.idle) {
+            state.dismiss(supervisor);
+        }
+        for (_, (supervisor, _)) in std::mem::take(&mut state.parked) {
+            state.dismiss(supervisor);
+        }
+        state
+            .ending
+            .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+    }
+}
+
+/// The record of an attempt without an end, after whatever is left of it was ended.
+fn lost(attempt: AttemptId, begun: Option<&Unfinished>) -> ExitRecord {
+    let nothing_known = Unfinished {
+        attempt,
+        intent: None,
+        main: None,
+    };
+    let (boot, killed) = end_processes(begun.unwrap_or(&nothing_known));
+    let started = begun
+        .and_then(|b| b.intent.as_ref())
+        .map_or(0, |intent| intent.started_unix_ms);
+    let mut record = ExitRecord::lost(attempt, boot, started);
+    record.killed_leftovers = killed;
+    // The intent is written before there is a process; a journal without one says that there never was.
+    if begun.is_none() && killed == 0 {
+        record.outcome = Outcome::NotStarted;
+    }
+    record
+}
+
+/// Reads a supervisor's journal when nobody holds it any more.
+pub(super) fn read_when_free(directory: &Path) -> io::Result<Reading> {
+    let file = File::open(directory.join(FILE_NAME))?;
+    file.lock()?;
+    read(&file)
+}
+
+pub(super) fn remove_directory(directory: &Path) -> Result<(), AcknowledgeError> {
+    match std::fs::remove_dir_all(directory) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(AcknowledgeError::Remove {
+            path: directory.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn spawn(
+    config: &LauncherConfig,
+    state_dir: &Path,
+    number: SupervisorNumber,
+    directory: &Path,
+) -> Result<(StdStream, Child), StartError> {
+    let prepare = |path: &Path| {
+        let path = path.to_owned();
+        |source| StartError::Prepare { path, source }
+    };
+    DirBuilder::new()
+        .mode(0o700)
+        .create(directory)
+        .map_err(prepare(directory))?;
+    let log = directory.join(LOG);
+    let log_file = File::options()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(&log)
+        .map_err(prepare(&log))?;
+    let (ours, theirs) = StdStream::pair().map_err(prepare(directory))?;
+    let child = Command::new(&config.program.0)
+        .arg0("haul-supervisor")
+        .arg(ARGUMENT)
+        .arg(state_dir)
+        .arg(number.to_string())
+        .env_clear()
+        .stdin(OwnedFd::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(log_file)
+        .spawn()
+        .map_err(|source| StartError::Spawn {
+            program: (&config.program.0).into(),
+            source,
+        })?;
+    Ok((ours, child))
+}
+
+fn log_tail(directory: &Path) -> String {
+    let text = std::fs::read_to_string(directory.join(LOG)).unwrap_or_default();
+    let text = text.trim_end();
+    let start = text.ceil_char_boundary(text.len().saturating_sub(LOG_TAIL));
+    if text.is_empty() {
+        "without a word".to_owned()
+    } else {
+        text[start..].to_owned()
+    }
+}

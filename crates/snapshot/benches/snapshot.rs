@@ -78,7 +78,7 @@ fn steps(criterion: &mut Criterion) {
         b.iter(|| {
             run(Command::new("find")
                 .arg(&source)
-                .args(["-printf", "%s %T@ %C@ %i %p\\n"]))
+                .args(["-printf", "%s %T@ %C@ %i %p\\n"]));
         });
     });
     group.bench_function("bundle", |b| {
@@ -98,7 +98,7 @@ fn steps(criterion: &mut Criterion) {
         b.iter(|| {
             frames.iter().for_each(|frame| {
                 black_box(read_frame(&frame.bytes)).expect("it is a frame");
-            })
+            });
         });
     });
     let decoded: Vec<DecodedFrame> = frames
@@ -117,7 +117,7 @@ fn steps(criterion: &mut Criterion) {
                 let tree = &tree;
                 scope.spawn(move || {
                     part.iter()
-                        .for_each(|frame| tree.accept(frame).expect("it can be written"))
+                        .for_each(|frame| tree.accept(frame).expect("it can be written"));
                 });
             }
         });

@@ -179,7 +179,7 @@ pub fn scan(options: &ScanOptions, progress: &dyn ScanProgress) -> Result<Scan, 
     if options.special_files == SpecialFiles::Refuse {
         refuse(&options.root, &mut refusals)?;
     }
-    if let (Some(path), Some(cached)) = (&options.stat_cache, &cached) {
+    if let (Some(path), Some(cached), false) = (&options.stat_cache, &cached, hashed.as_cached) {
         cached
             .update(path, &found, &hashed.contents)
             .map_err(|source| ScanError::Cache {

@@ -78,3 +78,36 @@ fn nanos_of(time: SystemTime) -> Nanos {
         Err(before) => -(before.duration().as_nanos() as Nanos),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nanoseconds within a second, so that times do not look like whole ones.
+    const PART: u32 = 1;
+
+    fn stamp(mtime: (i64, u32), ctime: (i64, u32)) -> Stamp {
+        Stamp {
+            dev: 1,
+            ino: 2,
+            size: 3,
+            mtime,
+            ctime,
+            raw_mode: 0o100_644,
+        }
+    }
+
+    /// Decided here because a kernel with finer times (Linux 6.13) hides what coarse ones would do.
+    #[test]
+    fn only_times_older_than_the_grain_prove_anything() {
+        let known = UNIX_EPOCH + Duration::from_secs(100);
+        let proves = |mtime, ctime| stamp(mtime, ctime).proves_since(known);
+        assert!(proves((50, PART), (99, 970_000_000)));
+        assert!(!proves((50, PART), (99, 990_000_000)));
+        assert!(!proves((99, 990_000_000), (50, PART)));
+        assert!(!proves((50, PART), (100, 500)), "changed after it was known");
+        assert!(proves((5000, PART), (50, PART)), "an mtime set by hand");
+        assert!(!proves((98, 0), (98, 0)), "whole seconds have a grain of two");
+        assert!(proves((97, 0), (97, 0)));
+    }
+}

@@ -1,5 +1,10 @@
 //! Random trees survive the whole way: scan, bundle, manifest over the wire, materialise, scan again.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "all of this is test code; clippy only knows the bodies of tests"
+)]
+
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
@@ -117,7 +122,7 @@ proptest! {
             .write_bundle(&wanted, 2, &mut |frame| { frames.push(frame); Ok::<_, ()>(()) }, &())
             .unwrap();
         let decoded: Vec<_> = frames.iter().map(|frame| read_frame(&frame.bytes).unwrap()).collect();
-        let chunks: HashMap<Digest, &[u8]> = decoded.iter().flat_map(|frame| frame.iter()).collect();
+        let chunks: HashMap<Digest, &[u8]> = decoded.iter().flat_map(haul_snapshot::bundle::DecodedFrame::iter).collect();
         prop_assert_eq!(chunks.len(), wanted.len());
         prop_assert_eq!(frames.iter().map(|frame| frame.chunks.len()).sum::<usize>(), wanted.len());
         let manifest = Manifest::decode(chunks[&scanned.id()], |page| Ok::<_, DecodeError>(chunks[&page].to_vec())).unwrap();

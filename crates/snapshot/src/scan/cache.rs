@@ -54,10 +54,13 @@ impl Cache {
         }
     }
 
-    /// The contents of the files among `found` (in the order of paths) whose stamps prove them.
-    pub(super) fn look_up(&self, found: &[Found], started: SystemTime) -> Vec<Option<Content>> {
-        let mut known = self.entries().into_iter().peekable();
-        found
+    /// The contents of the files among `found` (in the order of paths) whose stamps prove them, and whether that is
+    /// all there is in the cache.
+    pub(super) fn look_up(&self, found: &[Found], started: SystemTime) -> (Vec<Option<Content>>, bool) {
+        let known = self.entries();
+        let all = known.len();
+        let mut known = known.into_iter().peekable();
+        let contents: Vec<_> = found
             .iter()
             .map(|found| {
                 let FoundKind::File(stamp) = &found.what else {
@@ -81,7 +84,9 @@ impl Cache {
                     proven: true,
                 })
             })
-            .collect()
+            .collect();
+        let used = contents.iter().flatten().count();
+        (contents, used == all)
     }
 
     /// Writes what is known now, unless that is what was known before.

@@ -37,6 +37,8 @@ pub(super) struct Hashed {
     pub(super) contents: Vec<Option<Content>>,
     pub(super) refusals: Vec<Refusal>,
     pub(super) files: u64,
+    /// Whether the cache held exactly this.
+    pub(super) as_cached: bool,
 }
 
 pub(super) fn hash_all(
@@ -47,8 +49,8 @@ pub(super) fn hash_all(
     threads: usize,
     progress: &dyn ScanProgress,
 ) -> Hashed {
-    let mut contents: Vec<Option<Content>> =
-        cache.map_or_else(|| vec![None; found.len()], |c| c.look_up(found, started));
+    let (mut contents, all_used) =
+        cache.map_or_else(|| (vec![None; found.len()], false), |c| c.look_up(found, started));
     let mut unknown: Vec<(u64, usize)> = found
         .iter()
         .enumerate()
@@ -96,10 +98,12 @@ pub(super) fn hash_all(
     for (index, content) in done {
         contents[index] = Some(content);
     }
+    let files = files.into_inner();
     Hashed {
         contents,
         refusals,
-        files: files.into_inner(),
+        files,
+        as_cached: all_used && files == 0,
     }
 }
 

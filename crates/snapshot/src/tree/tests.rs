@@ -121,7 +121,7 @@ fn an_untouched_tree_needs_nothing_and_keeps_its_files() {
     let outputs = fs::metadata(stage.at("target/outputs")).unwrap().ino();
     fs::create_dir_all(stage.at("target/outputs/a/b")).unwrap();
     fs::write(stage.at("target/outputs/a/b/c"), "x").unwrap();
-    fs::set_permissions(stage.at("target/outputs/a"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(stage.at("target/outputs/a"), fs::Permissions::from_mode(0o0)).unwrap();
     let plan = reset(&stage.at("target"), &next, &manifest, &["outputs", "logs"]).unwrap();
     assert_eq!(plan.removed, 0);
     assert_eq!(fs::metadata(stage.at("target/outputs")).unwrap().ino(), outputs);
@@ -133,7 +133,7 @@ fn whatever_a_job_did_is_undone() {
     type Deed = fn(&Stage);
     let deeds: [(&str, Deed); 14] = [
         ("edited", |s| {
-            fs::write(s.at("target/train.py"), "print(2)\n").unwrap()
+            fs::write(s.at("target/train.py"), "print(2)\n").unwrap();
         }),
         ("edited, time put back", |s| {
             let path = s.at("target/src/lib.py");
@@ -155,13 +155,13 @@ fn whatever_a_job_did_is_undone() {
             file.write_all_at(b"!", 5_000_000).unwrap();
         }),
         ("truncated", |s| {
-            drop(fs::File::create(s.at("target/model.bin")).unwrap())
+            drop(fs::File::create(s.at("target/model.bin")).unwrap());
         }),
         ("chmodded", |s| {
-            fs::set_permissions(s.at("target/train.py"), fs::Permissions::from_mode(0o4777)).unwrap()
+            fs::set_permissions(s.at("target/train.py"), fs::Permissions::from_mode(0o4777)).unwrap();
         }),
         ("locked directory", |s| {
-            fs::set_permissions(s.at("target/src"), fs::Permissions::from_mode(0)).unwrap()
+            fs::set_permissions(s.at("target/src"), fs::Permissions::from_mode(0o0)).unwrap();
         }),
         ("added", |s| {
             fs::create_dir_all(s.at("target/src/__pycache__/x")).unwrap();
@@ -188,7 +188,7 @@ fn whatever_a_job_did_is_undone() {
             fs::hard_link(s.at("target/train.py"), s.at("elsewhere")).unwrap();
         }),
         ("extra directory made a link out", |s| {
-            symlink(s.at("outside"), s.at("target/outputs")).unwrap()
+            symlink(s.at("outside"), s.at("target/outputs")).unwrap();
         }),
     ];
     for (name, deed) in deeds {
@@ -271,8 +271,8 @@ fn removing_follows_no_link_and_minds_no_mode() {
     let stage = Stage::new();
     stage.made();
     symlink(stage.at("outside"), stage.at("target/out")).unwrap();
-    fs::set_permissions(stage.at("target/src"), fs::Permissions::from_mode(0)).unwrap();
-    fs::set_permissions(stage.at("target"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(stage.at("target/src"), fs::Permissions::from_mode(0o0)).unwrap();
+    fs::set_permissions(stage.at("target"), fs::Permissions::from_mode(0o0)).unwrap();
     remove_tree(&stage.at("target")).unwrap();
     remove_tree(&stage.at("target")).unwrap();
     assert!(!stage.at("target").exists());

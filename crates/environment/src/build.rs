@@ -21,6 +21,7 @@ use crate::entry::{Entry, Layout, ReadyRecord, disk_usage};
 use crate::environments::blocking;
 use crate::error::EnvironmentError;
 use crate::inputs::Inputs;
+use crate::lease::Lease;
 use crate::lock;
 use crate::plan::{Plan, Planned, Step};
 use crate::process::{self, Ended, Tool};
@@ -50,14 +51,28 @@ pub(crate) struct Build {
     pub(crate) uv: Uv,
 }
 
-/// Whether somebody else had built it by then.
+/// An environment that is there, held.
 pub(crate) struct Built {
+    pub(crate) lease: Lease,
+    /// Whether somebody else had built it by then.
     pub(crate) reused: bool,
+}
+
+/// What a lock was had for.
+enum Locked {
+    /// It is ready; the lock is shared.
+    Ready(File),
+    /// It is to be built; the lock is exclusive.
+    Free(File),
 }
 
 impl Build {
     /// Builds it, unless it is there. On failure and cancellation nothing of it is left.
-    pub(crate) async fn run(self, said: Said<'_>, cancel: &CancellationToken) -> Result<Built, EnvironmentError> {
+    pub(crate) async fn run(
+        self,
+        said: Said<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Built, EnvironmentError> {
         let Self {
             config,
             layout,
@@ -65,10 +80,14 @@ impl Build {
             planned,
             uv,
         } = self;
-        let lock = lock_for_build(&entry, said, cancel).await?;
-        if entry.is_ready() {
-            return Ok(Built { reused: true });
-        }
+        let locking = cancel.run_until_cancelled(lock_for_build(&entry, said));
+        let lock = match locking.await.unwrap_or(Err(EnvironmentError::Canceled))? {
+            Locked::Free(lock) => lock,
+            Locked::Ready(lock) => {
+                let lease = Lease::new(entry.key, entry.leases.clone(), lock);
+                return Ok(Built { lease, reused: true });
+            }
+        };
         let Planned {
             plan,
             inputs,
@@ -96,19 +115,54 @@ impl Build {
             }
             return Err(error);
         }
-        Ok(Built { reused: false })
+        hold(&entry, lock).map(|lease| Built { lease, reused: false })
     }
 }
 
-async fn lock_for_build(entry: &Entry, said: Said<'_>, cancel: &CancellationToken) -> Result<File, EnvironmentError> {
-    let failed = || EnvironmentError::disk("cannot lock", &entry.lock);
-    if let Some(lock) = lock::try_exclusive(&entry.lock).map_err(failed())? {
-        return Ok(lock);
+/// Makes the builder's lock a lease.
+fn hold(entry: &Entry, lock: File) -> Result<Lease, EnvironmentError> {
+    let held =
+        lock::downgrade(&lock, &entry.lock).map_err(EnvironmentError::disk("cannot lock", &entry.lock))?;
+    if held && entry.is_ready() {
+        return Ok(Lease::new(entry.key, entry.leases.clone(), lock));
     }
-    said(b"waiting for another process that builds or uses this environment\n");
-    tokio::select! {
-        lock = lock::exclusive(&entry.lock) => lock.map_err(failed()),
-        () = cancel.cancelled() => Err(EnvironmentError::Canceled),
+    Err(EnvironmentError::Vanished {
+        key: entry.key,
+        attempts: 1,
+    })
+}
+
+/// The lock that is needed. Nobody waits for an exclusive one on an environment that is ready, since jobs hold that
+/// for as long as they run: while another builds, a shared lock is what is waited for, and then one looks again.
+async fn lock_for_build(entry: &Entry, said: Said<'_>) -> Result<Locked, EnvironmentError> {
+    let failed = || EnvironmentError::disk("cannot lock", &entry.lock);
+    let mut told = false;
+    loop {
+        if let Some(lock) = lock::try_exclusive(&entry.lock).map_err(failed())? {
+            if !entry.is_ready() {
+                return Ok(Locked::Free(lock));
+            }
+            if lock::downgrade(&lock, &entry.lock).map_err(failed())? && entry.is_ready() {
+                return Ok(Locked::Ready(lock));
+            }
+            continue;
+        }
+        if !told {
+            said(b"waiting for another process that builds or uses this environment\n");
+            told = true;
+        }
+        if entry.is_damaged() {
+            // Its holders can only be waited for.
+            drop(lock::exclusive(&entry.lock).await.map_err(failed())?);
+            continue;
+        }
+        let lock = lock::shared(&entry.lock).await.map_err(failed())?;
+        if entry.is_ready() {
+            return Ok(Locked::Ready(lock));
+        }
+        // Before the next turn, in which everyone who waited tries for the exclusive lock.
+        lock.unlock().map_err(failed())?;
+        tokio::task::yield_now().await;
     }
 }
 
@@ -162,7 +216,10 @@ struct Executor<'a> {
 
 impl Executor<'_> {
     async fn steps(&self, said: Said<'_>, cancel: &CancellationToken) -> Result<(), EnvironmentError> {
-        let hello = format!("building an environment: {} (uv {})\n", self.plan.description, self.uv.version);
+        let hello = format!(
+            "building an environment: {} (uv {})\n",
+            self.plan.description, self.uv.version
+        );
         said(self.redactor.redact(&hello).as_bytes());
         for step in &self.plan.steps {
             self.step(step, said, cancel).await?;
@@ -170,7 +227,12 @@ impl Executor<'_> {
         Ok(())
     }
 
-    async fn step(&self, step: &Step, said: Said<'_>, cancel: &CancellationToken) -> Result<(), EnvironmentError> {
+    async fn step(
+        &self,
+        step: &Step,
+        said: Said<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<(), EnvironmentError> {
         let prefix = self.entry.venv();
         let args: Vec<_> = step.args.iter().map(|word| word.fill(&prefix)).collect();
         let mut env = process::changed(&self.config.node_env, MISLEADING.map(|name| (name, None)));
@@ -182,7 +244,10 @@ impl Executor<'_> {
             // An interpreter was chosen; another one, fetched from elsewhere, would not be what the key says.
             ("UV_PYTHON_DOWNLOADS", Some("never".into())),
         ];
-        let of_step = step.env.iter().map(|(name, word)| (*name, Some(word.fill(&prefix))));
+        let of_step = step
+            .env
+            .iter()
+            .map(|(name, word)| (*name, Some(word.fill(&prefix))));
         let env = process::changed(&env, always.into_iter().chain(own_cache).chain(of_step));
         let cwd = self.entry.inputs().join(&step.dir);
         let tool = Tool {

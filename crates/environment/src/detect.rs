@@ -30,7 +30,9 @@ pub fn detect(dir: &Path) -> Option<Requirements> {
             path: "requirements.txt".to_owned(),
         });
     }
-    pyproject.filter(|text| project::names_packages(text)).map(|_| project())
+    pyproject
+        .filter(|text| project::names_packages(text))
+        .map(|_| project())
 }
 
 #[cfg(test)]
@@ -44,10 +46,16 @@ mod tests {
         assert_eq!(detect(dir.path()), None);
         write("pyproject.toml", "[tool.ruff]\nline-length = 80\n");
         assert_eq!(detect(dir.path()), None, "settings of tools are no environment");
-        write("pyproject.toml", "[project]\nname = 'x'\nversion = '1'\ndependencies = ['six']\n");
+        write(
+            "pyproject.toml",
+            "[project]\nname = 'x'\nversion = '1'\ndependencies = ['six']\n",
+        );
         assert!(matches!(detect(dir.path()), Some(Requirements::Project { .. })));
         write("requirements.txt", "six\n");
-        assert!(matches!(detect(dir.path()), Some(Requirements::RequirementsTxt { .. })));
+        assert!(matches!(
+            detect(dir.path()),
+            Some(Requirements::RequirementsTxt { .. })
+        ));
         write("uv.lock", "version = 1\n");
         assert!(matches!(detect(dir.path()), Some(Requirements::Project { .. })));
     }

@@ -140,6 +140,11 @@ impl Entry {
         self.ready().is_file() && self.python().is_file()
     }
 
+    /// Whether it was whole once but its Python leads nowhere by now.
+    pub(crate) fn is_damaged(&self) -> bool {
+        self.ready().is_file() && !self.python().is_file()
+    }
+
     pub(crate) fn record(&self) -> Option<ReadyRecord> {
         serde_json::from_slice(&fs::read(self.ready()).ok()?).ok()
     }
@@ -194,7 +199,9 @@ impl Entry {
 
     /// What is known; none when it vanished meanwhile.
     pub(crate) fn info(&self) -> io::Result<Option<EnvironmentInfo>> {
-        let Ok(dir) = self.dir.metadata() else { return Ok(None) };
+        let Ok(dir) = self.dir.metadata() else {
+            return Ok(None);
+        };
         let record = self.record();
         let complete = record.is_some();
         let holders = lease::holders(&self.leases)?;
@@ -208,7 +215,9 @@ impl Entry {
             .unwrap_or(made);
         Ok(Some(EnvironmentInfo {
             key: self.key,
-            kind: record.as_ref().map_or_else(|| "venv".to_owned(), |r| r.kind.clone()),
+            kind: record
+                .as_ref()
+                .map_or_else(|| "venv".to_owned(), |r| r.kind.clone()),
             description: record
                 .as_ref()
                 .map_or_else(|| "an unfinished build".to_owned(), |r| r.description.clone()),

@@ -13,20 +13,17 @@ use tokio_util::sync::CancellationToken;
 use crate::build::Build;
 use crate::config::{EnvironmentsConfig, OpenError};
 use crate::entry::{Entry, EnvironmentInfo, Layout};
-use crate::error::{EnvironmentError, InterpreterError};
+use crate::error::EnvironmentError;
 use crate::flight::{Flight, Flights, SetupSink};
 use crate::interpreter::{Interpreter, Interpreters};
 use crate::lease::{self, Lease, LeaseError};
 use crate::lock;
 use crate::plan::{self, Planned};
-use crate::process::{self, Answer};
 use crate::prune::PrunePolicy;
 use crate::uv::Uvs;
 
 /// How often an environment may vanish between being built and being leased.
 const ATTEMPTS: u32 = 3;
-/// How long `uv python find` may take.
-const FIND_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// The environments of one node. One per agent; a handle is cheap to clone.
 #[derive(Clone)]
@@ -44,7 +41,7 @@ pub(crate) struct Shared {
     pub(crate) uvs: Uvs,
     flights: Arc<Flights<Landed>>,
     /// Versions that were asked for, and where the Python was found.
-    versions: Mutex<HashMap<String, PathBuf>>,
+    pub(crate) versions: Mutex<HashMap<String, PathBuf>>,
 }
 
 /// An environment that is ready.
@@ -140,7 +137,11 @@ impl Environments {
         }
     }
 
-    async fn ensure_venv(&self, planned: Planned, setup: Arc<dyn SetupSink>) -> Result<Ready, EnvironmentError> {
+    async fn ensure_venv(
+        &self,
+        planned: Planned,
+        setup: Arc<dyn SetupSink>,
+    ) -> Result<Ready, EnvironmentError> {
         let shared = &self.shared;
         let entry = shared.layout.entry(planned.plan.key());
         if let Some(lease) = shared.lease(&entry)? {
@@ -163,7 +164,9 @@ impl Environments {
                     }
                 }
             });
-            let landed = joined.await.unwrap_or(Err(EnvironmentError::Lost { key: entry.key }));
+            let landed = joined
+                .await
+                .unwrap_or(Err(EnvironmentError::Lost { key: entry.key }));
             planned = unused;
             let (held, reused) = landed?;
             let own = shared.lease(&entry)?;
@@ -190,7 +193,9 @@ impl Environments {
             };
             // Held exclusively, it is being removed or built: by whoever found nobody holding it.
             let lock = lock::try_shared(&entry.lock).map_err(failed)?;
-            let lock = lock.filter(|_| entry.is_ready()).ok_or(LeaseError::Gone { key })?;
+            let lock = lock
+                .filter(|_| entry.is_ready())
+                .ok_or(LeaseError::Gone { key })?;
             let mut lease = Lease::new(key, entry.leases.clone(), lock);
             lease.assign(&holder)?;
             Ok(lease)
@@ -275,7 +280,9 @@ impl Shared {
         if found.is_virtual() {
             return self.env_at(&found.prefix);
         }
-        let Some(dir) = path.parent() else { return Vec::new() };
+        let Some(dir) = path.parent() else {
+            return Vec::new();
+        };
         let on_path = self
             .config
             .var("PATH")
@@ -294,63 +301,6 @@ impl Shared {
         }
         path
     }
-
-    /// The Python to build on.
-    async fn base(&self, wanted: Option<&str>, setup: &dyn SetupSink) -> Result<Interpreter, EnvironmentError> {
-        let Some(wanted) = wanted else {
-            return Ok(self.interpreters.named(&self.config, "python3").await?.1);
-        };
-        if !wanted.starts_with(|c: char| c.is_ascii_digit()) {
-            return Ok(self.interpreters.named(&self.config, wanted).await?.1);
-        }
-        let known = self
-            .versions
-            .lock()
-            .expect("nothing panics while it is held")
-            .get(wanted)
-            .cloned();
-        if let Some(path) = known.filter(|path| path.exists()) {
-            let found = self.interpreters.probe(&self.config, &path).await?;
-            if found.is_version(wanted) {
-                return Ok(found);
-            }
-        }
-        let found = match self.interpreters.of_version(&self.config, wanted).await? {
-            Some(found) => found,
-            None => self.ask_uv(wanted, setup).await?,
-        };
-        self.versions
-            .lock()
-            .expect("nothing panics while it is held")
-            .insert(wanted.to_owned(), found.executable.clone());
-        Ok(found)
-    }
-
-    /// A Python that only uv knows of: one of its own, or of another tool.
-    async fn ask_uv(&self, version: &str, setup: &dyn SetupSink) -> Result<Interpreter, EnvironmentError> {
-        let never = CancellationToken::new();
-        let said = |line: &[u8]| setup.write(line);
-        let uv = self.uvs.ensure(&self.config, &self.layout, &said, &never).await?;
-        let args = ["python", "find", "--no-project", "--quiet", "--no-python-downloads", version];
-        let missing = |said: String| InterpreterError::NoSuchVersion {
-            version: version.to_owned(),
-            said,
-        };
-        let answer = process::ask(&uv.path, &args.map(AsRef::as_ref), &self.config.node_env, FIND_LIMIT).await;
-        match answer {
-            Ok(Answer::Said { code: Some(0), said }) => {
-                let path = said.lines().last().unwrap_or_default().trim();
-                let found = self.interpreters.probe(&self.config, Path::new(path)).await?;
-                Ok(found)
-            }
-            Ok(Answer::Said { .. }) => Err(missing("neither on PATH nor known to uv".to_owned()).into()),
-            Ok(Answer::Silent) => Err(missing("uv did not answer".to_owned()).into()),
-            Err(source) => Err(EnvironmentError::Run {
-                program: uv.path.display().to_string(),
-                source: Arc::new(source),
-            }),
-        }
-    }
 }
 
 /// One build, for all who wait for it.
@@ -364,15 +314,11 @@ async fn fly(shared: Arc<Shared>, entry: Entry, planned: Planned, flight: Arc<Fl
     let build = Build {
         config: Arc::clone(&shared.config),
         layout: shared.layout.clone(),
-        entry: entry.clone(),
+        entry,
         planned,
         uv,
     };
     let built = build.run(&said, cancel).await?;
-    let lease = shared.lease(&entry)?.ok_or(EnvironmentError::Vanished {
-        key: entry.key,
-        attempts: 1,
-    })?;
     if let Some(budget) = shared.config.disk_budget.filter(|_| !built.reused) {
         let policy = PrunePolicy {
             keep_bytes: Some(budget),
@@ -388,7 +334,7 @@ async fn fly(shared: Arc<Shared>, entry: Entry, planned: Planned, flight: Arc<Fl
             Err(error) => tracing::warn!(%error, "the disk budget could not be kept"),
         }
     }
-    Ok((Arc::new(lease), built.reused))
+    Ok((Arc::new(built.lease), built.reused))
 }
 
 /// Runs `work`, which touches the disk, where it may block.

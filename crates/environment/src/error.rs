@@ -54,7 +54,9 @@ pub enum EnvironmentError {
     #[error("the environment was not waited for: canceled")]
     Canceled,
     /// The environment was removed again and again while it was asked for.
-    #[error("environment {key} was removed as soon as it was built, {attempts} times; is the disk budget too small?")]
+    #[error(
+        "environment {key} was removed as soon as it was built, {attempts} times; is the disk budget too small?"
+    )]
     Vanished {
         /// Which.
         key: Digest,
@@ -109,7 +111,9 @@ pub enum InterpreterError {
         said: String,
     },
     /// No interpreter of the version that was asked for.
-    #[error("no Python {version} was found on this node: {said}; install it (`uv python install {version}`), or ask for another")]
+    #[error(
+        "no Python {version} was found on this node: {said}; install it (`uv python install {version}`), or ask for another"
+    )]
     NoSuchVersion {
         /// The version.
         version: String,

@@ -59,7 +59,10 @@ impl<T> Flight<T> {
         if log.said.len() + line.len() > KEPT_OUTPUT {
             // The older half goes, at a line's end.
             let half = log.said.len() / 2;
-            let end = log.said[half..].iter().position(|b| *b == b'\n').map_or(log.said.len(), |at| half + at + 1);
+            let end = log.said[half..]
+                .iter()
+                .position(|b| *b == b'\n')
+                .map_or(log.said.len(), |at| half + at + 1);
             log.said.drain(..end);
         }
         log.said.extend_from_slice(line);
@@ -157,7 +160,10 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
     /// Forgets `flight`, unless another has its place already.
     fn forget(&self, key: Digest, flight: &Arc<Flight<T>>) {
         let mut flights = unpoisoned(&self.flights);
-        if flights.get(&key).is_some_and(|flying| Arc::ptr_eq(&flying.flight, flight)) {
+        if flights
+            .get(&key)
+            .is_some_and(|flying| Arc::ptr_eq(&flying.flight, flight))
+        {
             flights.remove(&key);
         }
     }
@@ -194,7 +200,9 @@ impl<T: Clone + Send + Sync + 'static> Drop for Waiter<T> {
     fn drop(&mut self) {
         unpoisoned(&self.flight.log).sinks.remove(&self.listener);
         let mut flights = unpoisoned(&self.flights.flights);
-        let Some(flying) = flights.get_mut(&self.key) else { return };
+        let Some(flying) = flights.get_mut(&self.key) else {
+            return;
+        };
         if !Arc::ptr_eq(&flying.flight, &self.flight) {
             return;
         }
@@ -262,7 +270,12 @@ mod tests {
         let flights = Arc::new(Flights::<u32>::new());
         let key = Digest::of(b"x");
         let sink = Arc::new(Heard::default());
-        assert_eq!(flights.join(key, sink.clone(), |_| async { panic!("on purpose") }).await, None);
+        assert_eq!(
+            flights
+                .join(key, sink.clone(), |_| async { panic!("on purpose") })
+                .await,
+            None
+        );
         assert_eq!(flights.join(key, sink, |_| async { 1 }).await, Some(1));
     }
 

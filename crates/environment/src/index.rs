@@ -70,7 +70,9 @@ pub(crate) fn read(config: &EnvironmentsConfig, prefix: &Path, redactor: &mut Re
             .any(|line| line.trim_start().trim_start_matches('[').starts_with(word))
     };
     for (name, value) in &config.node_env {
-        let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else { continue };
+        let (Some(name), Some(value)) = (name.to_str(), value.to_str()) else {
+            continue;
+        };
         if name.starts_with("UV_") && SECRET.iter().any(|part| name.contains(part)) {
             redactor.learn(&format!("x://{value}@"));
         } else if name.starts_with("UV_") && !value.is_empty() {
@@ -88,7 +90,9 @@ pub(crate) fn read(config: &EnvironmentsConfig, prefix: &Path, redactor: &mut Re
         if uv_says || rule.in_file.is_some_and(in_uv_files) {
             continue;
         }
-        let Some(value) = (rule.convert)(&value) else { continue };
+        let Some(value) = (rule.convert)(&value) else {
+            continue;
+        };
         if rule.in_key {
             seen.insert(rule.uv.to_owned(), strip_user_info(&value).into_owned());
         }
@@ -176,7 +180,13 @@ const RULES: [Rule; 8] = [
         unless: &["UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT"],
         in_file: None,
         in_key: false,
-        convert: |value| value.trim().parse::<u32>().ok().map(|seconds| seconds.to_string()),
+        convert: |value| {
+            value
+                .trim()
+                .parse::<u32>()
+                .ok()
+                .map(|seconds| seconds.to_string())
+        },
     },
 ];
 
@@ -241,10 +251,17 @@ impl<'c> PipSettings<'c> {
             files.extend(named);
             files.push(prefix.join("pip.conf"));
             files.extend(user_config(config).map(|dir| dir.join("pip/pip.conf")));
-            files.extend(config.var("HOME").map(|home| Path::new(home).join(".pip/pip.conf")));
+            files.extend(
+                config
+                    .var("HOME")
+                    .map(|home| Path::new(home).join(".pip/pip.conf")),
+            );
             files.extend(config.pip_config_files.iter().cloned());
         }
-        let texts: Vec<String> = files.iter().filter_map(|path| fs::read_to_string(path).ok()).collect();
+        let texts: Vec<String> = files
+            .iter()
+            .filter_map(|path| fs::read_to_string(path).ok())
+            .collect();
         let sections = ["install", "global"]
             .iter()
             .flat_map(|section| texts.iter().map(move |text| read_section(text, section)))
@@ -257,7 +274,10 @@ impl<'c> PipSettings<'c> {
         if let Some(value) = self.config.text_var(&var) {
             return Some(value.to_owned());
         }
-        self.sections.iter().find_map(|section| section.get(name)).cloned()
+        self.sections
+            .iter()
+            .find_map(|section| section.get(name))
+            .cloned()
     }
 }
 
@@ -305,7 +325,11 @@ mod tests {
     }
 
     fn value<'s>(settings: &'s IndexSettings, name: &str) -> Option<&'s str> {
-        settings.env.iter().find(|(key, _)| key == name).and_then(|(_, value)| value.to_str())
+        settings
+            .env
+            .iter()
+            .find(|(key, _)| key == name)
+            .and_then(|(_, value)| value.to_str())
     }
 
     #[test]
@@ -317,12 +341,18 @@ mod tests {
                     [install]\nfind_links: /nowhere https://d.test/links\ntrusted-host = a.test\n";
         fs::write(&conf, text).unwrap();
         let found = settings(&[], home.path());
-        assert_eq!(value(&found, "UV_DEFAULT_INDEX"), Some("https://u:hunter22@a.test/simple"));
+        assert_eq!(
+            value(&found, "UV_DEFAULT_INDEX"),
+            Some("https://u:hunter22@a.test/simple")
+        );
         assert_eq!(value(&found, "UV_INDEX"), Some("https://b.test https://c.test"));
         assert_eq!(value(&found, "UV_FIND_LINKS"), Some("https://d.test/links"));
         assert_eq!(value(&found, "UV_INSECURE_HOST"), Some("a.test"));
         assert!(!found.canonical.contains("hunter22"), "{}", found.canonical);
-        assert!(!found.canonical.contains("INSECURE"), "a trusted host changes no result");
+        assert!(
+            !found.canonical.contains("INSECURE"),
+            "a trusted host changes no result"
+        );
 
         let found = settings(&[("PIP_INDEX_URL", "https://e.test")], home.path());
         assert_eq!(value(&found, "UV_DEFAULT_INDEX"), Some("https://e.test"));
@@ -337,7 +367,10 @@ mod tests {
         let key = |url: &str| settings(&[("UV_INDEX_URL", url)], home.path()).canonical;
         assert_eq!(key("https://u:one@a.test/"), key("https://u:two@a.test/"));
         assert_ne!(key("https://a.test/"), key("https://b.test/"));
-        let cache = settings(&[("UV_CACHE_DIR", "/x"), ("UV_INDEX_A_PASSWORD", "hunter22")], home.path());
+        let cache = settings(
+            &[("UV_CACHE_DIR", "/x"), ("UV_INDEX_A_PASSWORD", "hunter22")],
+            home.path(),
+        );
         assert_eq!(cache.canonical, "");
     }
 }

@@ -59,7 +59,12 @@ impl Inputs {
     }
 
     /// Where `target` leads, seen from `from`, a directory of the job. It must exist, and inside.
-    pub(crate) fn locate(&self, from: &Path, target: &str, origin: Origin<'_>) -> Result<Local, RequirementsError> {
+    pub(crate) fn locate(
+        &self,
+        from: &Path,
+        target: &str,
+        origin: Origin<'_>,
+    ) -> Result<Local, RequirementsError> {
         let outside = || RequirementsError::Outside {
             path: origin.path.to_owned(),
             line: origin.line,
@@ -106,7 +111,9 @@ impl Inputs {
     /// The same, where the file may be missing.
     pub(crate) fn optional_text(&mut self, relative: &Path) -> Result<Option<&str>, RequirementsError> {
         match self.text(relative) {
-            Err(RequirementsError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(RequirementsError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(None)
+            }
             Err(error) => Err(error),
             Ok(_) => self.text(relative).map(Some),
         }

@@ -126,8 +126,14 @@ impl Interpreters {
         version: &str,
     ) -> Result<Option<Interpreter>, InterpreterError> {
         let minor: Vec<&str> = version.splitn(3, '.').take(2).collect();
-        for name in [format!("python{}", minor.join(".")), "python3".to_owned(), "python".to_owned()] {
-            let Some(path) = config.on_path(&name) else { continue };
+        for name in [
+            format!("python{}", minor.join(".")),
+            "python3".to_owned(),
+            "python".to_owned(),
+        ] {
+            let Some(path) = config.on_path(&name) else {
+                continue;
+            };
             match self.probe(config, &path).await {
                 Ok(found) if found.is_version(version) => return Ok(Some(found)),
                 // A shim for a version that is not installed is as good as none.
@@ -160,17 +166,23 @@ impl Interpreters {
         let wrapper = is_wrapper(path);
         let interpreter = ask(config, path).await?;
         let wrapper = match wrapper {
-            true => Some((Instant::now(), Stamp::of(&interpreter.executable).map_err(failed)?)),
+            true => Some((
+                Instant::now(),
+                Stamp::of(&interpreter.executable).map_err(failed)?,
+            )),
             false => None,
         };
-        self.known.lock().expect("nothing panics while it is held").insert(
-            path.to_owned(),
-            Known {
-                stamp,
-                wrapper,
-                interpreter: interpreter.clone(),
-            },
-        );
+        self.known
+            .lock()
+            .expect("nothing panics while it is held")
+            .insert(
+                path.to_owned(),
+                Known {
+                    stamp,
+                    wrapper,
+                    interpreter: interpreter.clone(),
+                },
+            );
         Ok(interpreter)
     }
 
@@ -242,7 +254,10 @@ fn describe(code: Option<i32>, said: &str) -> String {
         text.truncate(end);
         text.push('…');
     }
-    let how = code.map_or_else(|| "a signal ended it".to_owned(), |code| format!("it ended with exit code {code}"));
+    let how = code.map_or_else(
+        || "a signal ended it".to_owned(),
+        |code| format!("it ended with exit code {code}"),
+    );
     if text.is_empty() {
         format!("{how} and said nothing")
     } else {

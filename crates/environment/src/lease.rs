@@ -22,7 +22,7 @@ struct Held {
     records: PathBuf,
     /// Ours, if it was written down.
     record: Option<PathBuf>,
-    _lock: File,
+    lock: File,
 }
 
 /// Why a lease cannot be written down or taken again.
@@ -52,7 +52,7 @@ impl Lease {
             key,
             records,
             record: None,
-            _lock: lock,
+            lock,
         }))
     }
 
@@ -68,7 +68,9 @@ impl Lease {
     pub fn assign(&mut self, holder: &str) -> Result<(), LeaseError> {
         let Some(held) = &mut self.0 else { return Ok(()) };
         // A holder's name need not be a file's name.
-        let path = held.records.join(&Digest::of(holder.as_bytes()).to_string()[..32]);
+        let path = held
+            .records
+            .join(&Digest::of(holder.as_bytes()).to_string()[..32]);
         let write = || {
             fs::create_dir_all(&held.records)?;
             let temporary = path.with_extension("new");
@@ -98,9 +100,14 @@ impl Lease {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // The record first, the lock (a field) after: never unlocked and recorded by us.
+        // The record first: never unlocked and recorded by us.
         if let Some(record) = self.record.take() {
             remove_record(&record);
+        }
+        // Said, not left to closing: a process that is just being started has a copy of the descriptor until its
+        // `exec`, and would make it look held.
+        if let Err(error) = self.lock.unlock() {
+            tracing::debug!(key = %self.key, %error, "a lease ends with its descriptor");
         }
     }
 }

@@ -32,6 +32,7 @@
 //! It knows no job, no snapshot and no wire. It makes no conda environment and no image. It does not update an
 //! environment: an unpinned requirement means what it meant on the day that its environment was built.
 
+mod base;
 mod build;
 mod config;
 pub mod detect;

@@ -32,33 +32,51 @@ fn try_with(path: &Path, lock: fn(&File) -> Result<(), TryLockError>) -> io::Res
     }
 }
 
-/// An exclusive lock, waited for. The kernel is what wakes a thread of our own: it may wait as long as another
-/// process builds, which neither the runtime's threads nor its shutdown should. If the caller goes away, the lock is
-/// let go as soon as it is had.
+/// An exclusive lock, waited for.
 pub(crate) async fn exclusive(path: &Path) -> io::Result<File> {
-    if let Some(file) = try_exclusive(path)? {
-        return Ok(file);
+    match try_exclusive(path)? {
+        Some(file) => Ok(file),
+        None => wait(path, File::lock).await,
     }
+}
+
+/// A shared lock, waited for.
+pub(crate) async fn shared(path: &Path) -> io::Result<File> {
+    match try_shared(path)? {
+        Some(file) => Ok(file),
+        None => wait(path, File::lock_shared).await,
+    }
+}
+
+/// The kernel is what wakes a thread of our own: it may wait as long as another process builds, which neither the
+/// runtime's threads nor its shutdown should. If the caller goes away, the lock is let go as soon as it is had.
+async fn wait(path: &Path, lock: fn(&File) -> io::Result<()>) -> io::Result<File> {
     let (sender, receiver) = oneshot::channel();
     let path = PathBuf::from(path);
+    let work = move || loop {
+        let file = open(&path)?;
+        lock(&file)?;
+        if is_at(&file, &path)? {
+            return Ok(file);
+        }
+    };
     std::thread::Builder::new()
         .name("haul-env-lock".to_owned())
         .spawn(move || {
-            let _ = sender.send(wait_exclusive(&path));
+            let _ = sender.send(work());
         })?;
     receiver
         .await
         .unwrap_or_else(|_| Err(io::Error::other("the thread that waited for the lock panicked")))
 }
 
-fn wait_exclusive(path: &Path) -> io::Result<File> {
-    loop {
-        let file = open(path)?;
-        file.lock()?;
-        if is_at(&file, path)? {
-            return Ok(file);
-        }
-    }
+/// Makes an exclusive lock a shared one. The kernel may give it to another in between, so what it protects has to be
+/// looked at again. It is the open file that changes, not the descriptor: a process that is just being started, and
+/// has a copy of the descriptor until its `exec`, cannot keep it exclusive, as it could if it were let go and taken
+/// again.
+pub(crate) fn downgrade(file: &File, path: &Path) -> io::Result<bool> {
+    file.lock_shared()?;
+    is_at(file, path)
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -104,7 +122,9 @@ mod tests {
     }
 
     async fn futures_pending(future: &mut (impl Future<Output = io::Result<File>> + Unpin)) -> bool {
-        std::future::poll_fn(|cx| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx).is_pending()))
-            .await
+        std::future::poll_fn(|cx| {
+            std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(cx).is_pending())
+        })
+        .await
     }
 }

@@ -139,10 +139,13 @@ pub(crate) fn venv(
     let mut redactor = Redactor::default();
     let mut inputs = Inputs::new(source_dir)?;
     let index = index::read(config, &interpreter.base_prefix, &mut redactor);
-    let mut key = vec![interpreter_input(&interpreter), KeyInput {
-        name: "index",
-        content: index.canonical.clone(),
-    }];
+    let mut key = vec![
+        interpreter_input(&interpreter),
+        KeyInput {
+            name: "index",
+            content: index.canonical.clone(),
+        },
+    ];
     let mut steps = vec![create(&interpreter)];
     let path = match wanted {
         Requirements::RequirementsTxt { path } => {

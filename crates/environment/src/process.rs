@@ -95,9 +95,7 @@ pub(crate) async fn run(
     let group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
     let tail = Mutex::new(Tail::default());
     let each = |piece: &[u8]| {
-        tail.lock()
-            .expect("nothing panics while it is held")
-            .push(piece);
+        tail.lock().expect("nothing panics while it is held").push(piece);
         said(piece);
     };
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -111,6 +109,11 @@ pub(crate) async fn run(
             () = cancel.cancelled() => {
                 group.kill();
                 child.wait().await?;
+                // The kernel ends the others in its own time; once the last of them has let go of the pipes, none
+                // of them writes below the directory that the caller is about to remove.
+                if !drained {
+                    let _ = tokio::time::timeout(PIPE_GRACE, &mut pumps).await;
+                }
                 return Ok(Ended::Canceled);
             }
         }
@@ -278,9 +281,13 @@ mod tests {
         let ended = sh("sleep 60 & echo $!; wait", &cancel, &said).await;
         assert!(matches!(ended, Ended::Canceled));
         let pid: i32 = pids.lock().unwrap().trim().parse().unwrap();
-        // The orphan is init's to reap; a zombie counts as gone.
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+        // The orphan is init's to reap; a zombie counts as gone, and so does one on its way out of the kernel.
+        let started = std::time::Instant::now();
+        let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        while !(stat().is_empty() || stat().contains(") Z ")) {
+            assert!(started.elapsed() < Duration::from_secs(2), "{}", stat());
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

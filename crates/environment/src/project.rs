@@ -17,7 +17,13 @@ use crate::redact::Redactor;
 
 /// What is in `[project]` that changes what is installed. The name is, because an extra of the project may refer to
 /// the project.
-const PROJECT_KEYS: [&str; 5] = ["name", "requires-python", "dependencies", "optional-dependencies", "dynamic"];
+const PROJECT_KEYS: [&str; 5] = [
+    "name",
+    "requires-python",
+    "dependencies",
+    "optional-dependencies",
+    "dynamic",
+];
 
 /// A project's meaning.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,7 +57,10 @@ pub(crate) fn read(
         Some(lock) => {
             redactor.learn(lock);
             for archive in local_archives(&parse(lock, &lock_path)?, &lock_path)? {
-                let origin = Origin { path: &lock_path, line: 0 };
+                let origin = Origin {
+                    path: &lock_path,
+                    line: 0,
+                };
                 if let Local::File(archive) = inputs.locate(&dir, &archive, origin)? {
                     inputs.archive(&archive)?;
                 }
@@ -70,7 +79,10 @@ pub(crate) fn read(
 }
 
 /// What uv takes from beside a requirements file: its settings, which are part of the key.
-pub(crate) fn read_settings(inputs: &mut Inputs, redactor: &mut Redactor) -> Result<String, RequirementsError> {
+pub(crate) fn read_settings(
+    inputs: &mut Inputs,
+    redactor: &mut Redactor,
+) -> Result<String, RequirementsError> {
     let mut settings = String::new();
     let path = Path::new("pyproject.toml");
     if let Some(text) = inputs.optional_text(path)? {
@@ -109,7 +121,9 @@ fn check_unlocked(table: &Table, path: &Path) -> Result<(), RequirementsError> {
         why,
     };
     let Some(project) = table.get("project") else {
-        return Err(no("it has no [project] table; add one with `dependencies`, or use a requirements.txt"));
+        return Err(no(
+            "it has no [project] table; add one with `dependencies`, or use a requirements.txt",
+        ));
     };
     let dynamic = project.get("dynamic").and_then(Value::as_array);
     if dynamic.is_some_and(|names| names.iter().any(|name| name.as_str() == Some("dependencies"))) {
@@ -118,7 +132,9 @@ fn check_unlocked(table: &Table, path: &Path) -> Result<(), RequirementsError> {
         ));
     }
     if !project.get("dependencies").is_some_and(Value::is_array) {
-        return Err(no("[project] has no `dependencies`; add them, or use a requirements.txt"));
+        return Err(no(
+            "[project] has no `dependencies`; add them, or use a requirements.txt",
+        ));
     }
     let sources = table
         .get("tool")
@@ -143,8 +159,15 @@ fn check_unlocked(table: &Table, path: &Path) -> Result<(), RequirementsError> {
 /// the job, other than the project itself, cannot be kept with the environment.
 fn local_archives(lock: &Table, path: &Path) -> Result<Vec<String>, RequirementsError> {
     let mut archives = Vec::new();
-    for package in lock.get("package").and_then(Value::as_array).into_iter().flatten() {
-        let Some(source) = package.get("source") else { continue };
+    for package in lock
+        .get("package")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let Some(source) = package.get("source") else {
+            continue;
+        };
         archives.extend(source.get("path").and_then(Value::as_str).map(str::to_owned));
         let directory = ["directory", "editable", "virtual"]
             .iter()
@@ -206,8 +229,12 @@ mod tests {
     #[test]
     fn only_what_changes_the_packages_counts() {
         let key = |text: &str| canonical(&text.parse().unwrap());
-        let base = key("[project]\nname='x'\nversion='1'\ndependencies=['six']\n[tool.ruff]\nline-length=80\n");
-        assert_eq!(base, key("[project]\ndependencies=[ 'six' ] # c\nversion='2'\nname='x'\n"));
+        let base =
+            key("[project]\nname='x'\nversion='1'\ndependencies=['six']\n[tool.ruff]\nline-length=80\n");
+        assert_eq!(
+            base,
+            key("[project]\ndependencies=[ 'six' ] # c\nversion='2'\nname='x'\n")
+        );
         for other in [
             "[project]\nname='x'\ndependencies=['idna']\n",
             "[project]\nname='x'\ndependencies=['six']\nrequires-python='>=3.12'\n",

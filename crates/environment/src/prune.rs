@@ -126,7 +126,9 @@ impl Shared {
                 return Err(RemoveError::Ambiguous { prefix, keys });
             }
         };
-        let bytes = entry.record().map_or_else(ByteSize::default, |record| record.bytes);
+        let bytes = entry
+            .record()
+            .map_or_else(ByteSize::default, |record| record.bytes);
         let key = entry.key;
         match take_away(entry).map_err(disk)? {
             Taken::Gone => Ok(Removed { key, bytes }),
@@ -235,14 +237,33 @@ mod tests {
         ];
         let mut names = |policy: PrunePolicy| -> Vec<usize> {
             let doomed: Vec<Digest> = doomed(&mut infos, &policy).iter().map(|info| info.key).collect();
-            doomed.iter().map(|key| (0..5).find(|n| Digest::of(&[*n as u8]) == *key).unwrap()).collect()
+            doomed
+                .iter()
+                .map(|key| (0..5).find(|n| Digest::of(&[*n as u8]) == *key).unwrap())
+                .collect()
         };
-        let keep = |bytes| PrunePolicy { keep_bytes: Some(ByteSize(bytes)), ..PrunePolicy::default() };
+        let keep = |bytes| PrunePolicy {
+            keep_bytes: Some(ByteSize(bytes)),
+            ..PrunePolicy::default()
+        };
         assert_eq!(names(keep(40)), [4], "an unfinished build goes always");
         assert_eq!(names(keep(30)), [2, 4]);
-        assert_eq!(names(keep(0)), [2, 3, 4, 0], "the one in use stays, whatever the budget");
-        let stale = PrunePolicy { unused_for: Some(Duration::from_secs(350)), ..PrunePolicy::default() };
+        assert_eq!(
+            names(keep(0)),
+            [2, 3, 4, 0],
+            "the one in use stays, whatever the budget"
+        );
+        let stale = PrunePolicy {
+            unused_for: Some(Duration::from_secs(350)),
+            ..PrunePolicy::default()
+        };
         assert_eq!(names(stale), [2, 4]);
-        assert_eq!(names(PrunePolicy { all: true, ..PrunePolicy::default() }), [2, 3, 4, 0]);
+        assert_eq!(
+            names(PrunePolicy {
+                all: true,
+                ..PrunePolicy::default()
+            }),
+            [2, 3, 4, 0]
+        );
     }
 }

@@ -24,7 +24,8 @@ impl Redactor {
             let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
             // A lone user name is usually a token; beside a password it is just a name.
             let secret = if password.is_empty() { user } else { password };
-            if secret.len() >= SHORTEST && !secret.contains("${") && !self.secrets.iter().any(|s| s == secret) {
+            if secret.len() >= SHORTEST && !secret.contains("${") && !self.secrets.iter().any(|s| s == secret)
+            {
                 self.secrets.push(secret.to_owned());
             }
         }
@@ -85,8 +86,14 @@ mod tests {
     fn the_user_part_of_a_url_goes() {
         for (text, clean) in [
             ("https://me:pw@index.test/simple", "https://index.test/simple"),
-            ("a https://tok@x.test b http://u:p@y.test/", "a https://x.test b http://y.test/"),
-            ("mail me@x.test at https://x.test/a@b", "mail me@x.test at https://x.test/a@b"),
+            (
+                "a https://tok@x.test b http://u:p@y.test/",
+                "a https://x.test b http://y.test/",
+            ),
+            (
+                "mail me@x.test at https://x.test/a@b",
+                "mail me@x.test at https://x.test/a@b",
+            ),
             ("https://u:p@ss@x.test/", "https://x.test/"),
         ] {
             assert_eq!(strip_user_info(text), clean);
@@ -97,6 +104,9 @@ mod tests {
     fn a_known_secret_goes_wherever_it_is() {
         let mut redactor = Redactor::default();
         redactor.learn("https://user:hunter22@index.test/simple");
-        assert_eq!(redactor.redact("error: hunter22 was refused for user"), "error: *** was refused for user");
+        assert_eq!(
+            redactor.redact("error: hunter22 was refused for user"),
+            "error: *** was refused for user"
+        );
     }
 }

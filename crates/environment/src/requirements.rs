@@ -101,7 +101,8 @@ impl Reader<'_> {
             "-c" | "--constraint" => self.include(value?, "constrains", at),
             "-e" | "--editable" => {
                 let value = value?;
-                if is_local(value) {
+                // Only a version control's URL can be edited and yet not be of the job.
+                if is_local(value) || !value.contains("://") {
                     return Err(directory(value, at));
                 }
                 self.want(role, &format!("-e {value}"));
@@ -150,13 +151,22 @@ impl Reader<'_> {
         };
         for file in files {
             let digest = self.inputs.archive(&file)?;
-            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = file
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             self.meaning.options.push(format!("--find-links {name} {digest}"));
         }
         Ok(())
     }
 
-    fn requirement(&mut self, text: &str, role: &'static str, at: Origin<'_>) -> Result<(), RequirementsError> {
+    fn requirement(
+        &mut self,
+        text: &str,
+        role: &'static str,
+        at: Origin<'_>,
+    ) -> Result<(), RequirementsError> {
         let (head, rest) = split_at_marker(text);
         let target = match head.split_once('@') {
             Some((name, target)) if is_name_with_extras(name) => target.trim(),
@@ -194,7 +204,9 @@ impl Reader<'_> {
             let after = &rest[start + 2..];
             let name = &after[..after.find('}').unwrap_or(0)];
             let known = !name.is_empty()
-                && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
             match known.then(|| (self.var)(name)).flatten() {
                 Some(value) => {
                     out.push_str(&value);
@@ -258,7 +270,9 @@ fn without_comment(line: &str) -> &str {
 
 fn split_option(text: &str) -> (&str, Option<&str>) {
     let end = match text.strip_prefix("--") {
-        Some(_) => text.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(text.len()),
+        Some(_) => text
+            .find(|c: char| c == '=' || c.is_whitespace())
+            .unwrap_or(text.len()),
         None => text.char_indices().nth(2).map_or(text.len(), |(at, _)| at),
     };
     let (option, rest) = text.split_at(end);
@@ -271,11 +285,15 @@ fn split_option(text: &str) -> (&str, Option<&str>) {
 
 /// Splits before the environment marker or the per-requirement options.
 fn split_at_marker(text: &str) -> (&str, &str) {
-    let marker = if text.contains("://") || text.contains(" @ ") { text.find(" ;") } else { text.find(';') };
+    let marker = if text.contains("://") || text.contains(" @ ") {
+        text.find(" ;")
+    } else {
+        text.find(';')
+    };
     let options = text.find(" --");
     let at = marker.into_iter().chain(options).min().unwrap_or(text.len());
     let (head, rest) = text.split_at(at);
-    (head.trim(), rest.trim())
+    (head.trim(), rest.trim_start_matches(';').trim())
 }
 
 /// Whether it is a path of the job, not a name and not a URL of somewhere else.
@@ -295,7 +313,10 @@ fn is_local(target: &str) -> bool {
 fn is_name_with_extras(text: &str) -> bool {
     let text = text.trim();
     let name = text.split('[').next().unwrap_or("").trim();
-    !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    !name.is_empty()
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
 /// Drops what has no meaning: the case and the separators of the name, spaces before the marker, runs of spaces after.

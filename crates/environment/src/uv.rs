@@ -63,7 +63,11 @@ pub(crate) struct Uvs {
 
 impl Uvs {
     /// A uv that is there.
-    pub(crate) async fn find(&self, config: &EnvironmentsConfig, layout: &Layout) -> Result<Option<Uv>, UvError> {
+    pub(crate) async fn find(
+        &self,
+        config: &EnvironmentsConfig,
+        layout: &Layout,
+    ) -> Result<Option<Uv>, UvError> {
         let variable = config.var("HAUL_UV").map(PathBuf::from);
         let named = [
             (config.uv.clone(), UvOrigin::Configured, "the configuration"),
@@ -71,16 +75,27 @@ impl Uvs {
         ];
         for (path, origin, by) in named {
             let Some(path) = path else { continue };
-            let version = self.version(config, &path).await.map_err(|said| UvError::Unusable {
-                path: path.clone(),
-                by,
-                said,
-            })?;
-            return Ok(Some(Uv { path, version, origin }));
+            let version = self
+                .version(config, &path)
+                .await
+                .map_err(|said| UvError::Unusable {
+                    path: path.clone(),
+                    by,
+                    said,
+                })?;
+            return Ok(Some(Uv {
+                path,
+                version,
+                origin,
+            }));
         }
         let home = config.var("HOME").map(PathBuf::from);
         let at_home = |rest: &str| home.as_ref().map(|home| home.join(rest));
-        let usual = [config.on_path("uv"), at_home(".local/bin/uv"), at_home(".cargo/bin/uv")];
+        let usual = [
+            config.on_path("uv"),
+            at_home(".local/bin/uv"),
+            at_home(".cargo/bin/uv"),
+        ];
         let found = usual.into_iter().flatten().map(|path| (path, UvOrigin::Found));
         let fetched = fetched(layout).into_iter().map(|path| (path, UvOrigin::Fetched));
         for (path, origin) in found.chain(fetched) {
@@ -88,7 +103,13 @@ impl Uvs {
                 continue;
             }
             match self.version(config, &path).await {
-                Ok(version) => return Ok(Some(Uv { path, version, origin })),
+                Ok(version) => {
+                    return Ok(Some(Uv {
+                        path,
+                        version,
+                        origin,
+                    }));
+                }
                 Err(said) => tracing::debug!(uv = %path.display(), said, "a uv was passed over"),
             }
         }
@@ -142,7 +163,12 @@ impl Uvs {
         }
         let answer = process::ask(path, &[OsStr::new("--version")], &config.node_env, PROBE_LIMIT).await;
         let version = match answer.map_err(|error| error.to_string())? {
-            Answer::Silent => return Err(format!("it did not answer within {} seconds", PROBE_LIMIT.as_secs())),
+            Answer::Silent => {
+                return Err(format!(
+                    "it did not answer within {} seconds",
+                    PROBE_LIMIT.as_secs()
+                ));
+            }
             Answer::Said { code: Some(0), said } => parse_version(&said)?,
             Answer::Said { said, .. } => return Err(format!("it failed and said {:?}", said.trim())),
         };
@@ -178,7 +204,10 @@ fn fetched(layout: &Layout) -> Vec<PathBuf> {
         .into_iter()
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("uv-")))
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("uv-"))
+        })
         .map(|path| path.join("bin/uv"))
         .collect();
     found.sort_by(|a, b| b.cmp(a));
@@ -203,13 +232,21 @@ impl Fetch<'_> {
         let disk = || EnvironmentError::disk("cannot write", &tools);
         let mut tried = Vec::new();
         clear().map_err(disk())?;
-        for python in ["python3", "python"].iter().filter_map(|name| self.config.on_path(name)) {
+        for python in ["python3", "python"]
+            .iter()
+            .filter_map(|name| self.config.on_path(name))
+        {
             if self.pip(&python, &["-m", "pip"], &target, &mut tried).await? {
                 self.keep(&target).map_err(disk())?;
                 return Ok(String::new());
             }
             // Its pip is missing or broken; a virtual environment brings one along, and is thrown away after.
-            let venv = ["-m".into(), "venv".into(), "--clear".into(), process::arg(&throwaway)];
+            let venv = [
+                "-m".into(),
+                "venv".into(),
+                "--clear".into(),
+                process::arg(&throwaway),
+            ];
             let made = self.tool(&python, &venv, &mut tried).await?;
             let own = throwaway.join("bin/python");
             if made && self.pip(&own, &["-m", "pip"], &target, &mut tried).await? {
@@ -218,7 +255,10 @@ impl Fetch<'_> {
                 return Ok(String::new());
             }
         }
-        for pip in ["pip3", "pip"].iter().filter_map(|name| self.config.on_path(name)) {
+        for pip in ["pip3", "pip"]
+            .iter()
+            .filter_map(|name| self.config.on_path(name))
+        {
             if self.pip(&pip, &[], &target, &mut tried).await? {
                 self.keep(&target).map_err(disk())?;
                 return Ok(String::new());
@@ -268,12 +308,15 @@ impl Fetch<'_> {
         for (_, value) in &self.config.node_env {
             redactor.learn(&value.to_string_lossy());
         }
-        let env = process::changed(&self.config.node_env, [
-            ("PIP_TARGET", None),
-            ("PIP_USER", None),
-            ("PIP_REQUIRE_VIRTUALENV", None),
-            ("PIP_ROOT_USER_ACTION", Some("ignore".into())),
-        ]);
+        let env = process::changed(
+            &self.config.node_env,
+            [
+                ("PIP_TARGET", None),
+                ("PIP_USER", None),
+                ("PIP_REQUIRE_VIRTUALENV", None),
+                ("PIP_ROOT_USER_ACTION", Some("ignore".into())),
+            ],
+        );
         let tool = Tool {
             program,
             args,
@@ -285,7 +328,9 @@ impl Fetch<'_> {
         match process::run(&tool, &said, self.cancel).await {
             Ok(Ended::Exit { code: Some(0), .. }) => Ok(true),
             Ok(Ended::Exit { tail, .. }) => {
-                let last = redactor.redact(tail.lines().last().unwrap_or("it said nothing")).into_owned();
+                let last = redactor
+                    .redact(tail.lines().last().unwrap_or("it said nothing"))
+                    .into_owned();
                 tried.push(format!("{}: {last}", program.display()));
                 Ok(false)
             }
@@ -322,9 +367,16 @@ mod tests {
 
     #[test]
     fn versions_are_read_and_old_ones_refused() {
-        assert_eq!(parse_version("uv 0.13.9 (x86_64-unknown-linux-gnu)\n").unwrap(), "0.13.9");
+        assert_eq!(
+            parse_version("uv 0.13.9 (x86_64-unknown-linux-gnu)\n").unwrap(),
+            "0.13.9"
+        );
         assert_eq!(parse_version("uv 1.0.0-rc.1\n").unwrap(), "1.0.0-rc.1");
-        assert!(parse_version("uv 0.4.30\n").unwrap_err().contains("older than 0.5.0"));
+        assert!(
+            parse_version("uv 0.4.30\n")
+                .unwrap_err()
+                .contains("older than 0.5.0")
+        );
         assert!(parse_version("git version 2.39\n").unwrap_err().contains("no uv"));
     }
 }

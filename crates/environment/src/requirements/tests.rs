@@ -39,9 +39,15 @@ fn what_no_resolver_heeds_changes_nothing() {
 
 #[test]
 fn the_order_of_indexes_and_a_fragment_count() {
-    let (a, b) = ("--extra-index-url https://a.test", "--extra-index-url https://b.test");
+    let (a, b) = (
+        "--extra-index-url https://a.test",
+        "--extra-index-url https://b.test",
+    );
     assert_ne!(key(&format!("{a}\n{b}\nsix\n")), key(&format!("{b}\n{a}\nsix\n")));
-    assert_ne!(key("x @ https://a.test/x.zip#sha256=1\n"), key("x @ https://a.test/x.zip#sha256=2\n"));
+    assert_ne!(
+        key("x @ https://a.test/x.zip#sha256=1\n"),
+        key("x @ https://a.test/x.zip#sha256=2\n")
+    );
     assert_ne!(key("six==1 --hash=sha256:1\n"), key("six==1 --hash=sha256:2\n"));
 }
 
@@ -49,14 +55,20 @@ fn the_order_of_indexes_and_a_fragment_count() {
 fn credentials_are_in_no_key() {
     let text = "--index-url https://me:${TOKEN}@a.test/simple\nx @ https://tok22@b.test/x.whl\nsix\n";
     let key = key(text);
-    assert!(!key.contains("hunter22") && !key.contains("tok22") && key.contains("a.test/simple"), "{key}");
+    assert!(
+        !key.contains("hunter22") && !key.contains("tok22") && key.contains("a.test/simple"),
+        "{key}"
+    );
 }
 
 #[test]
 fn includes_are_followed_from_where_they_are() {
     let files = |nested: &'static str| {
         [
-            ("requirements.txt", "-r deps/base.txt\n--constraint=deps/limits.txt\n"),
+            (
+                "requirements.txt",
+                "-r deps/base.txt\n--constraint=deps/limits.txt\n",
+            ),
             ("deps/base.txt", "-rmore.txt\nsix\n"),
             ("deps/more.txt", nested),
             ("deps/limits.txt", "idna<4\n"),
@@ -70,18 +82,48 @@ fn includes_are_followed_from_where_they_are() {
 
 #[test]
 fn what_cannot_be_known_is_refused_with_its_line() {
-    let refused = |text: &str| meaning(&[("requirements.txt", text), ("pkg/setup.py", "")]).unwrap_err();
+    let refused = |text: &str| meaning(&[("requirements.txt", text), ("pkg/setup.py", "")]).expect_err(text);
     let said = refused("six\n-r ../secret.txt\n").to_string();
-    assert!(said.starts_with("requirements.txt:2: \"../secret.txt\" is outside"), "{said}");
-    assert!(matches!(refused("-r /etc/passwd\n"), RequirementsError::Outside { .. }));
-    assert!(matches!(refused("-r requirements.txt\n"), RequirementsError::Cycle { line: 1, .. }));
-    assert!(matches!(refused("-r https://a.test/r.txt\n"), RequirementsError::RemoteInclude { .. }));
-    assert!(matches!(refused("-r nosuch.txt\n"), RequirementsError::Read { .. }));
+    assert!(
+        said.starts_with("requirements.txt:2: \"../secret.txt\" is outside"),
+        "{said}"
+    );
+    assert!(matches!(
+        refused("-r /etc/passwd\n"),
+        RequirementsError::Outside { .. }
+    ));
+    assert!(matches!(
+        refused("-r requirements.txt\n"),
+        RequirementsError::Cycle { line: 1, .. }
+    ));
+    assert!(matches!(
+        refused("-r https://a.test/r.txt\n"),
+        RequirementsError::RemoteInclude { .. }
+    ));
+    assert!(matches!(
+        refused("-r nosuch.txt\n"),
+        RequirementsError::Read { .. }
+    ));
     assert!(matches!(refused("-r\n"), RequirementsError::NoValue { .. }));
-    for local in ["-e .", "--editable ./pkg", "-e pkg", "./pkg", ".", "x @ ./pkg", "pkg @ file:./pkg", "./pkg[a,b]"] {
-        assert!(matches!(refused(local), RequirementsError::LocalDirectory { .. }), "{local}");
+    for local in [
+        "-e .",
+        "--editable ./pkg",
+        "-e pkg",
+        "./pkg",
+        ".",
+        "x @ ./pkg",
+        "pkg @ file:./pkg",
+        "./pkg[a,b]",
+    ] {
+        assert!(
+            matches!(refused(local), RequirementsError::LocalDirectory { .. }),
+            "{local}"
+        );
     }
-    assert!(matches!(refused("file:///etc/x.whl\n"), RequirementsError::Outside { .. } | RequirementsError::Read { .. }));
+    assert!(matches!(
+        refused("file:///etc/x.whl\n"),
+        RequirementsError::Outside { .. } | RequirementsError::Read { .. }
+    ));
 }
 
 #[test]
@@ -89,19 +131,33 @@ fn a_symbolic_link_does_not_lead_out() {
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/etc/passwd", dir.path().join("r.txt")).unwrap();
     let mut inputs = Inputs::new(dir.path()).unwrap();
-    let error = read(&mut inputs, Path::new("r.txt"), &|_| None, &mut Redactor::default()).unwrap_err();
+    let error = read(
+        &mut inputs,
+        Path::new("r.txt"),
+        &|_| None,
+        &mut Redactor::default(),
+    )
+    .unwrap_err();
     assert!(matches!(error, RequirementsError::Outside { .. }), "{error}");
 }
 
 #[test]
 fn an_archive_of_the_job_counts_by_content() {
     let with = |wheel: &'static str| {
-        meaning(&[("requirements.txt", "./w/x-1-py3-none-any.whl\n"), ("w/x-1-py3-none-any.whl", wheel)]).unwrap()
+        meaning(&[
+            ("requirements.txt", "./w/x-1-py3-none-any.whl\n"),
+            ("w/x-1-py3-none-any.whl", wheel),
+        ])
+        .unwrap()
     };
     assert_ne!(with("a"), with("b"));
     assert_eq!(with("a"), with("a"));
     let links = |wheel: &'static str| {
-        meaning(&[("requirements.txt", "--find-links w\nx\n"), ("w/x-1-py3-none-any.whl", wheel)]).unwrap()
+        meaning(&[
+            ("requirements.txt", "--find-links w\nx\n"),
+            ("w/x-1-py3-none-any.whl", wheel),
+        ])
+        .unwrap()
     };
     assert_ne!(links("a"), links("b"));
 }

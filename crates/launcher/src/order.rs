@@ -72,7 +72,8 @@ pub enum Outcome {
         /// The error in words.
         message: String,
     },
-    /// It was canceled before it was started.
+    /// There never was a process. `stopped` says that it was canceled before it was started; if it does not, somebody
+    /// killed the idle supervisor that the order was on its way to, and the same attempt may be ordered once more.
     NotStarted,
     /// The supervisor was killed or the machine went down under it: nobody knows how far it came. No process of it
     /// is left.

@@ -17,7 +17,7 @@
 //!
 //! When the agent is gone, the attempt that runs is brought to its end and written down, nothing more is started, and
 //! the next agent may listen and stop it through the `control` socket. Signals that would end the supervisor are
-//! blocked, except those that cannot be: its end would leave a job without a parent.
+//! without effect, except those that cannot be: its end would leave a job without a parent.
 
 mod attempt;
 mod channel;
@@ -76,6 +76,7 @@ pub fn main_if_asked() -> Option<ExitCode> {
     if args.next()? != ARGUMENT {
         return None;
     }
+    close_what_was_inherited();
     Some(match supervise(args.next(), args.next()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -83,6 +84,19 @@ pub fn main_if_asked() -> Option<ExitCode> {
             ExitCode::FAILURE
         }
     })
+}
+
+/// Closes what the agent inherited itself and may not know of: a pipe of the shell that it was started in would stay
+/// open for as long as the job runs.
+fn close_what_was_inherited() {
+    let entries = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let open: Vec<i32> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    for descriptor in open.into_iter().filter(|&descriptor| descriptor > 2) {
+        // EBADF for the one that the directory was read through.
+        let _ = nix::unistd::close(descriptor);
+    }
 }
 
 /// Writes an error and its sources to standard error, which is the supervisor's log.

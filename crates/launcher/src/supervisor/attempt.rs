@@ -186,9 +186,10 @@ impl Live<'_> {
             fds[2] = PollFd::new(&supervisor.control, PollFlags::IN);
         }
         let time = until.map(|until| until.saturating_duration_since(Instant::now()));
-        wait_for(&mut fds, time);
+        let undisturbed = wait_for(&mut fds, time);
         Ready {
-            children: !fds[0].revents().is_empty(),
+            // What disturbs is nearly always the end of a child.
+            children: !undisturbed || !fds[0].revents().is_empty(),
             channel: !fds[1].revents().is_empty(),
             control: !fds[2].revents().is_empty(),
         }

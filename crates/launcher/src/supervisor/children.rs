@@ -1,16 +1,17 @@
 //! Waiting for children, and ending all that is left of an attempt.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use haul_types::ExitStatus;
 use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::signal::{SigSet, Signal as NixSignal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, WaitOptions, WaitStatus, getpid};
+use signal_hook::consts::{SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use crate::order::Usage;
 use crate::process_table::stat;
@@ -34,32 +35,28 @@ pub(super) enum Reaped {
 
 /// The children of this process, and what they have used so far.
 pub(super) struct Children {
-    signals: SignalFd,
+    /// Where the handler of SIGCHLD leaves a byte.
+    ends: UnixStream,
     cpu: Duration,
     max_rss: u64,
 }
 
 impl Children {
-    /// Blocks every signal that would end this process or that nobody waits for, and listens for the ends of
-    /// children. Programs are started with an empty mask again.
+    /// Listens for the ends of children, and outlives the signals that politely ask for its own: whoever ends this
+    /// process leaves a job without a parent. By handlers, because programs are started without them; a blocked or
+    /// ignored signal would be blocked or ignored in the job too.
     pub(super) fn watch() -> io::Result<Self> {
-        let mut blocked = SigSet::all();
-        // Errors in the program itself are to end it.
-        for fault in [
-            NixSignal::SIGSEGV,
-            NixSignal::SIGBUS,
-            NixSignal::SIGILL,
-            NixSignal::SIGFPE,
-            NixSignal::SIGABRT,
+        let (ends, handler) = UnixStream::pair()?;
+        ends.set_nonblocking(true)?;
+        signal_hook::low_level::pipe::register(SIGCHLD, handler)?;
+        let unheeded = Arc::default();
+        for request in [
+            SIGALRM, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2,
         ] {
-            blocked.remove(fault);
+            signal_hook::flag::register(request, Arc::clone(&unheeded))?;
         }
-        blocked.thread_block()?;
-        let mut ends = SigSet::empty();
-        ends.add(NixSignal::SIGCHLD);
-        let signals = SignalFd::with_flags(&ends, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self {
-            signals,
+            ends,
             cpu: Duration::ZERO,
             max_rss: 0,
         })
@@ -67,13 +64,13 @@ impl Children {
 
     /// What to wait for in order to [`Self::reap`].
     pub(super) fn readable(&self) -> BorrowedFd<'_> {
-        self.signals.as_fd()
+        self.ends.as_fd()
     }
 
     /// Takes the notice that some have ended; to be done before reaping, so that none is missed.
     pub(super) fn take_notice(&self) {
-        // One read: the kernel merges the notices of a standard signal into one.
-        let _ = self.signals.read_signal();
+        // What does not fit is taken the next time; the bytes say nothing but that there was one.
+        let _ = (&self.ends).read(&mut [0; 1024]);
     }
 
     /// Takes one child that has ended.
@@ -111,7 +108,7 @@ impl Children {
                         if left.is_zero() {
                             break;
                         }
-                        wait_for(&mut [PollFd::new(&self.signals, PollFlags::IN)], Some(left));
+                        wait_for(&mut [PollFd::new(&self.ends, PollFlags::IN)], Some(left));
                         self.take_notice();
                     }
                 }
@@ -149,9 +146,8 @@ fn exit_status(status: WaitStatus) -> ExitStatus {
     }
 }
 
-/// Waits until one of `fds` is ready or the time is over.
-pub(super) fn wait_for(fds: &mut [PollFd<'_>], time: Option<Duration>) {
+/// Waits until one of `fds` is ready or the time is over. `false` when a signal came instead.
+pub(super) fn wait_for(fds: &mut [PollFd<'_>], time: Option<Duration>) -> bool {
     let time = time.and_then(|time| Timespec::try_from(time).ok());
-    // EINTR: whoever called looks at what is ready and comes back.
-    let _ = poll(fds, time.as_ref());
+    poll(fds, time.as_ref()) != Err(rustix::io::Errno::INTR)
 }

@@ -1,1 +1,91 @@
-//! The haul command.
+//! The `haul` command: what users of Haul see.
+//!
+//! | part | what it is about |
+//! |---|---|
+//! | [`args`] | what was said: the command line, as clap reads it |
+//! | [`run`] | `haul run`: what the words mean, sending the directory, following the job to its end |
+//! | [`query`] | `jobs`, `show`, `logs`, `wait`, `nodes`: questions about jobs |
+//! | [`change`] | `cancel`, `rerun`, `rm`, `outputs`, `env`: wishes |
+//! | [`checks`] | `doctor`, `version`, `local`: the installation itself |
+//! | [`local`] | the private controller: where it is, starting it |
+//! | [`daemon`] | being the private controller or its agent |
+//! | [`output`] | what is printed: for people, as JSON, or hardly anything |
+//! | [`failure`], [`exit`] | errors as users see them; exit codes |
+//!
+//! Data goes to standard output and everything else to standard error. A reader of standard output that goes away is
+//! no error. Every command ends through [`main`], which turns its outcome into an exit code.
+
+pub mod args;
+pub mod change;
+pub mod checks;
+mod context;
+pub mod daemon;
+pub mod exit;
+pub mod failure;
+mod interrupt;
+pub mod local;
+pub mod output;
+pub mod query;
+pub mod run;
+pub mod text;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::args::{Cli, Command};
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// Reads the command line, does what it says, and tells how it went.
+#[must_use]
+pub fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&words) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Printing can only fail when nobody reads.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::from(exit::INFRASTRUCTURE);
+        }
+    };
+    let mut context = Context::new(&cli.global, words);
+    let outcome = runtime.block_on(dispatch(cli.command, &mut context));
+    // A thread that waits for somebody's keypress, or for a reader of a pipe, must not keep the process.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            context.output.failure(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+async fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failure> {
+    match command {
+        Command::Run(args) => run::run(args, context).await,
+        Command::Jobs(args) => query::jobs::list(args, context).await,
+        Command::Show(args) => query::show::show(args, context).await,
+        Command::Logs(args) => query::logs::logs(args, context).await,
+        Command::Wait(args) => query::wait::wait(args, context).await,
+        Command::Cancel(args) => change::cancel::cancel(args, context).await,
+        Command::Outputs(args) => change::outputs::outputs(args, context).await,
+        Command::Rerun(args) => change::rerun::rerun(args, context).await,
+        Command::Rm(args) => change::remove::remove(args, context).await,
+        Command::Env(args) => change::environments::environments(args, context).await,
+        Command::Nodes => query::nodes::nodes(context).await,
+        Command::Local(args) => checks::local::local(args, context).await,
+        Command::Doctor => checks::doctor::doctor(context).await,
+        Command::Version => checks::version::version(context),
+        Command::Completions(args) => checks::completions::completions(&args),
+    }
+}

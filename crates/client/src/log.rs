@@ -46,6 +46,23 @@ impl Client {
     }
 }
 
+impl Client {
+    /// How long a stream is now, in bytes.
+    pub async fn log_length(&self, range: LogRange) -> Result<u64, CallError> {
+        // The record of a task that has ended knows; the contract has no cheaper way for one that goes on than to read.
+        let task = self.task(range.task.job, range.task.index).await?;
+        let of_attempt = task.filter(|task| range.attempt.is_none_or(|attempt| attempt == task.attempt));
+        match of_attempt {
+            Some(task) if task.state.is_terminal() => Ok(task.stream_length(range.stream)),
+            _ => {
+                let mut reader = self.read_log(range);
+                while reader.next().await?.is_some() {}
+                Ok(reader.range.start)
+            }
+        }
+    }
+}
+
 impl LogReader {
     /// The next bytes; none at the end.
     pub async fn next(&mut self) -> Result<Option<Bytes>, CallError> {

@@ -1,0 +1,6 @@
+//! The installation itself: is all there, which version is it, and where is the private controller.
+
+pub(crate) mod completions;
+pub(crate) mod doctor;
+pub(crate) mod local;
+pub mod version;

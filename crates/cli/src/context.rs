@@ -1,0 +1,60 @@
+//! What every command has: the words of the command line, the output, and the way to a controller.
+
+use std::ffi::OsString;
+use std::io::IsTerminal as _;
+
+use haul_client::Client;
+
+use crate::args::{ColorChoice, GlobalArgs};
+use crate::failure::Failure;
+use crate::local::Local;
+use crate::output::{self, Mode, Output, Style};
+
+/// What every command has.
+pub(crate) struct Context {
+    /// Where to print.
+    pub(crate) output: Box<dyn Output>,
+    /// What is wanted of the output.
+    pub(crate) mode: Mode,
+    /// The command line, with the program's name.
+    pub(crate) words: Vec<OsString>,
+}
+
+impl Context {
+    pub(crate) fn new(global: &GlobalArgs, words: Vec<OsString>) -> Self {
+        let mode = match (global.json, global.quiet) {
+            (true, _) => Mode::Json,
+            (false, true) => Mode::Quiet,
+            (false, false) => Mode::People,
+        };
+        let colored = |is_terminal: bool| match global.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()),
+        };
+        let style = Style {
+            stdout: colored(std::io::stdout().is_terminal()),
+            stderr: colored(std::io::stderr().is_terminal()),
+        };
+        Self {
+            output: output::new(mode, style),
+            mode,
+            words,
+        }
+    }
+
+    /// Whether moving pictures may be drawn on standard error.
+    pub(crate) fn may_draw(&self) -> bool {
+        self.mode == Mode::People && std::io::stderr().is_terminal()
+    }
+
+    /// The private controller's whereabouts.
+    pub(crate) fn local(&self) -> Result<Local, Failure> {
+        Ok(Local::from_environment()?)
+    }
+
+    /// A connection to the controller, which is started if need be.
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
+        Ok(self.local()?.connect().await?)
+    }
+}

@@ -1,0 +1,115 @@
+//! `haul run`: find out what is meant, send the directory, hand over the job, follow it to its end.
+
+mod array;
+pub(crate) mod attached;
+mod choice;
+mod plan;
+mod program;
+mod progress;
+mod question;
+mod sending;
+mod sink;
+#[cfg(test)]
+mod tests;
+mod variables;
+
+use std::path::{Path, PathBuf};
+
+pub(crate) use array::exit_of as exit_of_array;
+pub(crate) use program::find_on_path;
+pub(crate) use sink::Sink;
+
+use haul_client::{Client, Task};
+use haul_snapshot::tree::Overwrite;
+use haul_types::{JobId, JobSpec, TaskState};
+
+use crate::args::RunArgs;
+use crate::change::outputs;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{Event, Mode};
+
+/// Runs what was asked for.
+pub(crate) async fn run(args: Box<RunArgs>, context: &mut Context) -> Result<Exit, Failure> {
+    let cwd = std::env::current_dir()
+        .map_err(|error| Failure::usage("cannot tell the current directory").because(&error))?;
+    let after_dashes = plan::stands_after_dashes(&context.words, args.command.len());
+    let plan = plan::plan(&args, after_dashes, &cwd)?;
+    let local = context.local()?;
+    let client = local.connect().await?;
+    let (id, spec) = sending::submit(&client, &plan, &local, context).await?;
+    context.output.event(&Event::Submitted {
+        id,
+        name: &spec.name,
+        detached: args.detach,
+    });
+    if args.detach {
+        context.output.hint(&format!("`haul logs -f {id}` watches it, `haul cancel {id}` stops it"));
+        return Ok(Exit::SUCCESS);
+    }
+    let to = args.fetch_outputs.as_ref().map(|dir| cwd.join(dir));
+    to_its_end(&client, id, &spec, to, context).await
+}
+
+/// Follows a job that was just submitted, and exits as it does.
+pub(crate) async fn to_its_end(
+    client: &Client,
+    id: JobId,
+    spec: &JobSpec,
+    fetch_to: Option<PathBuf>,
+    context: &mut Context,
+) -> Result<Exit, Failure> {
+    if spec.array.is_some() {
+        return array::follow(client, id, context).await;
+    }
+    match attached::follow(client, id, None, context).await? {
+        attached::Followed::Left(exit) => Ok(exit),
+        attached::Followed::Ended(task) => {
+            let exit = Exit::of(&task);
+            tell_end(id, &task, exit, context);
+            match fetch_to {
+                Some(dir) if task.state == TaskState::Succeeded => {
+                    bring_outputs(client, &task, &dir, context).await?;
+                }
+                _ if task.outputs.is_some() => {
+                    context.output.hint(&format!("it left outputs: `haul outputs get {id}` brings them here"));
+                }
+                _ => {}
+            }
+            Ok(exit)
+        }
+    }
+}
+
+async fn bring_outputs(client: &Client, task: &Task, dir: &Path, context: &mut Context) -> Result<(), Failure> {
+    let Some(snapshot) = task.outputs else {
+        context.output.hint("it left nothing in ./outputs");
+        return Ok(());
+    };
+    let fetched = outputs::bring(client, snapshot, dir.to_owned(), Overwrite::Replace).await?;
+    let totals = fetched.totals;
+    let text = format!("{} outputs, {}, in {}", totals.files, haul_types::ByteSize(totals.bytes), dir.display());
+    if context.mode != Mode::Quiet {
+        context.output.event(&Event::Progress(&text));
+    }
+    Ok(())
+}
+
+/// Says how it ended, unless the exit code and the job's own words say it all.
+fn tell_end(id: JobId, task: &Task, exit: Exit, context: &mut Context) {
+    context.output.event(&Event::Ended {
+        id,
+        state: task.state,
+        exit_code: exit.0,
+    });
+    let Some(last) = task.last().filter(|_| task.state != TaskState::Succeeded) else {
+        return;
+    };
+    let why = match last.detail.as_str() {
+        "" => last.reason.as_str().replace('_', " "),
+        detail => crate::text::printable(detail).into_owned(),
+    };
+    let how = task.exit.map(|exit| format!(", {exit}")).unwrap_or_default();
+    context.output.hint(&format!("job {id} {}: {why}{how}; `haul show {id}` tells more", task.state));
+}

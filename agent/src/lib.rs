@@ -1,1 +1,174 @@
-//! Runs jobs on one machine.
+//! The agent: runs jobs on one machine, for a controller that it dials.
+//!
+//! ```text
+//!   session ──assignments──► attempt (one task each) ──► workdirs, environments, launcher
+//!      ▲                         │            └──────► shipper ──ShipLogs──► controller
+//!      └────updates──── held ◄───┘
+//! ```
+//!
+//! - [`session`]: the one stream to the controller, for ever reconnecting.
+//! - [`held`]: the attempts that this agent answers for, until the controller has stored their ends.
+//! - [`attempt`]: the life of one attempt, from assignment to end.
+//! - [`job`]: what the attempts at one job share.
+//! - [`workdirs`]: the directories jobs run in, kept and made clean again between jobs.
+//! - [`shipper`]: what attempts write, on its way to the controller.
+//!
+//! Invariant: an agent's death harms no job. Processes belong to supervisors, which outlive it; logs are files; the next
+//! agent finds both and goes on.
+
+mod adoption;
+mod attempt;
+mod environments;
+mod held;
+mod job;
+mod outputs;
+mod session;
+mod shipper;
+mod workdirs;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use haul_client::{Client, UnixSocket};
+use haul_environment::{Environments, EnvironmentsConfig};
+use haul_launcher::{Launcher, LauncherConfig, SupervisorProgram};
+use haul_types::{ByteSize, NodeName};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::held::Held;
+use crate::job::Jobs;
+use crate::shipper::Shipper;
+use crate::workdirs::Workdirs;
+
+/// What an agent needs to know.
+#[derive(Clone, Debug)]
+pub struct AgentConfig {
+    /// Where it keeps jobs in progress; one agent at a time.
+    pub state_dir: PathBuf,
+    /// Where it keeps environments.
+    pub cache_dir: PathBuf,
+    /// The controller's Unix socket.
+    pub socket: PathBuf,
+    /// The node's name.
+    pub node: NodeName,
+    /// Tasks that it runs at a time.
+    pub slots: u32,
+    /// Whether it serves a user's private controller: it then leaves when that has gone and nothing is left to do.
+    pub private: bool,
+    /// Starts the private controller again, if jobs are left when it is gone.
+    pub restart_controller: Option<Vec<OsString>>,
+    /// The most that environments may take.
+    pub environment_budget: Option<ByteSize>,
+    /// The uv to use.
+    pub uv: Option<PathBuf>,
+    /// The program to run as supervisor; this program itself when absent.
+    pub supervisor: Option<PathBuf>,
+    /// The variables that jobs and builders get: usually this process's own.
+    pub node_env: Vec<(OsString, OsString)>,
+}
+
+/// Why an agent could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Another agent has this state directory.
+    #[error("another agent uses {}: stop it first, or give this one a directory of its own", .0.display())]
+    AlreadyRunning(PathBuf),
+    /// The state directory cannot be used.
+    #[error("cannot use the agent's directory {}", path.display())]
+    StateDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Supervisors cannot be found or started.
+    #[error("cannot take up the jobs that were running")]
+    Launcher(#[source] haul_launcher::OpenError),
+    /// Environments cannot be kept.
+    #[error("cannot open the environments")]
+    Environments(#[source] haul_environment::OpenError),
+    /// Logs cannot be followed.
+    #[error("cannot follow log files")]
+    Follow(#[source] haul_spool::WatchError),
+}
+
+impl RunError {
+    /// The exit code of a daemon that ends so. 75 tells a private controller that the agent of an earlier one is there.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        if let Self::AlreadyRunning(_) = self { 75 } else { 1 }
+    }
+}
+
+/// Everything that the parts of an agent share.
+struct Agent {
+    config: AgentConfig,
+    client: Client,
+    launcher: Launcher,
+    environments: Environments,
+    workdirs: Workdirs,
+    jobs: Jobs,
+    held: Arc<Held>,
+    shipper: Shipper,
+    slots: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+/// How long attempts that are being prepared may take to notice that the agent goes.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Runs an agent until `shutdown`, or until a private one is of no more use. Jobs go on without it.
+pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), RunError> {
+    let state_error = |path: PathBuf| move |source| RunError::StateDir { path, source };
+    std::fs::create_dir_all(&config.state_dir).map_err(state_error(config.state_dir.clone()))?;
+    let lock = std::fs::File::create(config.state_dir.join("agent.lock"))
+        .map_err(state_error(config.state_dir.join("agent.lock")))?;
+    if lock.try_lock().is_err() {
+        return Err(RunError::AlreadyRunning(config.state_dir));
+    }
+    let program = config
+        .supervisor
+        .as_ref()
+        .map_or_else(SupervisorProgram::this_one, SupervisorProgram::at);
+    let launcher_config = LauncherConfig {
+        spare: config.slots.min(2) as usize,
+        ..LauncherConfig::new(program)
+    };
+    let (launcher, found) =
+        Launcher::open(&config.state_dir.join("launcher"), launcher_config).map_err(RunError::Launcher)?;
+    let mut environments = EnvironmentsConfig::new(config.cache_dir.clone(), config.node_env.clone());
+    environments.disk_budget = config.environment_budget;
+    environments.uv.clone_from(&config.uv);
+    let environments = Environments::open(environments).map_err(RunError::Environments)?;
+    let workdirs =
+        Workdirs::open(config.state_dir.join("work")).map_err(state_error(config.state_dir.join("work")))?;
+    let jobs =
+        Jobs::open(config.state_dir.join("jobs")).map_err(state_error(config.state_dir.join("jobs")))?;
+    let (shipper, shipping) = Shipper::new().map_err(RunError::Follow)?;
+    let client = Client::lazy(Arc::new(UnixSocket::new(config.socket.clone())));
+    let tasks = TaskTracker::new();
+    tasks.spawn(shipping);
+    let agent = Arc::new(Agent {
+        slots: Arc::new(Semaphore::new(config.slots as usize)),
+        config,
+        client,
+        launcher,
+        environments,
+        workdirs,
+        jobs,
+        held: Arc::default(),
+        shipper,
+        tasks: tasks.clone(),
+    });
+    agent.adopt(found).await;
+    session::run(&agent, &shutdown).await;
+    drop(agent);
+    tasks.close();
+    let _ = tokio::time::timeout(DRAIN, tasks.wait()).await;
+    drop(lock);
+    Ok(())
+}

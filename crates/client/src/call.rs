@@ -7,9 +7,10 @@ use crate::{Backoff, CallError};
 
 /// Makes a call until it is answered, or until the waits run out. Every call of the contract may be repeated: ids are
 /// chosen by the caller and wishes are the same when made twice.
-pub(crate) async fn repeated<T>(
-    mut call: impl AsyncFnMut() -> Result<Response<T>, Status>,
-) -> Result<Response<T>, CallError> {
+pub(crate) async fn repeated<T, F>(mut call: impl FnMut() -> F) -> Result<Response<T>, CallError>
+where
+    F: Future<Output = Result<Response<T>, Status>>,
+{
     let mut backoff = Backoff::brief();
     loop {
         match call().await {

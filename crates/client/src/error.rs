@@ -45,6 +45,17 @@ pub enum CallError {
     Internal(String),
 }
 
+impl CallError {
+    /// Whether the same call may succeed later: the controller could not be reached, or has no room for the moment.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(_) | Self::Unavailable(_) | Self::Dial(_) | Self::Full(_)
+        )
+    }
+}
+
 impl From<DialError> for CallError {
     fn from(error: DialError) -> Self {
         match error {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use haul_proto::{client, digests_to_bytes, v1};
 use haul_snapshot::bundle::{FrameError, read_frame};
-use haul_snapshot::tree::{Materializer, Overwrite, UnpackError, restore};
+use haul_snapshot::tree::{Materializer, Overwrite, TreeState, UnpackError, restore};
 use haul_snapshot::{DecodeError, Manifest, Root, Totals};
 use haul_types::Digest;
 use tokio::task::JoinSet;
@@ -51,6 +51,14 @@ pub enum FetchError {
     Unpack(#[from] UnpackError),
 }
 
+impl FetchError {
+    /// Whether the same may succeed later: the controller could not be reached.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Call(error) if error.is_passing())
+    }
+}
+
 impl Client {
     /// The list of what a snapshot holds.
     pub async fn manifest(&self, snapshot: Digest) -> Result<Manifest, FetchError> {
@@ -74,9 +82,19 @@ impl Client {
         overwrite: Overwrite,
     ) -> Result<Fetched, FetchError> {
         let listed = manifest.clone();
-        let tree = Arc::new(blocking(move || restore(&dir, &listed, overwrite)).await?);
+        let tree = blocking(move || restore(&dir, &listed, overwrite)).await?;
+        let (_, wire) = self.materialize(tree).await?;
+        Ok(Fetched {
+            totals: manifest.totals(),
+            wire,
+        })
+    }
+
+    /// Brings what a tree lacks, and finishes it. Also says how many bytes came over the connection.
+    pub async fn materialize(&self, tree: Materializer) -> Result<(TreeState, u64), FetchError> {
         let mut wire = 0;
         let mut backoff = Backoff::brief();
+        let tree = Arc::new(tree);
         loop {
             let wanted: Vec<Digest> = tree.needed().map(|chunk| chunk.digest).collect();
             if wanted.is_empty() {
@@ -94,11 +112,7 @@ impl Client {
             }
         }
         let tree = Arc::into_inner(tree).expect("every task that wrote into it was joined");
-        blocking(move || tree.finish()).await?;
-        Ok(Fetched {
-            totals: manifest.totals(),
-            wire,
-        })
+        Ok((blocking(move || tree.finish()).await?, wire))
     }
 
     /// Fetches chunks and writes them, a few frames at a time.

@@ -33,8 +33,11 @@ impl Client {
     /// One job, by its id, a prefix that no other job shares, or `last`.
     pub async fn job(&self, id: &str) -> Result<JobDetails, CallError> {
         let request = v1::GetJobRequest { id: id.to_owned() };
-        let answer =
-            repeated(async || client::jobs(self.channel.clone()).get_job(request.clone()).await).await?;
+        let answer = repeated(|| {
+            let (channel, request) = (self.channel.clone(), request.clone());
+            async move { client::jobs(channel).get_job(request).await }
+        })
+        .await?;
         let answer = answer.into_inner();
         let job = present("job", answer.job)?;
         Ok(JobDetails {
@@ -57,10 +60,9 @@ impl Client {
             page_size,
             page_token: after.unwrap_or_default(),
         };
-        let answer = repeated(async || {
-            client::jobs(self.channel.clone())
-                .list_jobs(request.clone())
-                .await
+        let answer = repeated(|| {
+            let (channel, request) = (self.channel.clone(), request.clone());
+            async move { client::jobs(channel).list_jobs(request).await }
         })
         .await?;
         let answer = answer.into_inner();
@@ -84,10 +86,9 @@ impl Client {
             from_index,
             page_size,
         };
-        let answer = repeated(async || {
-            client::jobs(self.channel.clone())
-                .list_tasks(request.clone())
-                .await
+        let answer = repeated(|| {
+            let (channel, request) = (self.channel.clone(), request.clone());
+            async move { client::jobs(channel).list_tasks(request).await }
         })
         .await?;
         Ok(tasks_from(answer.into_inner().tasks)?)
@@ -105,10 +106,9 @@ impl Client {
             job_id: job.to_string(),
             task_index: task,
         };
-        let answer = repeated(async || {
-            client::jobs(self.channel.clone())
-                .cancel_job(request.clone())
-                .await
+        let answer = repeated(|| {
+            let (channel, request) = (self.channel.clone(), request.clone());
+            async move { client::jobs(channel).cancel_job(request).await }
         })
         .await?;
         Ok(answer.into_inner().had_ended)
@@ -119,10 +119,9 @@ impl Client {
         let request = v1::RemoveJobRequest {
             job_id: job.to_string(),
         };
-        repeated(async || {
-            client::jobs(self.channel.clone())
-                .remove_job(request.clone())
-                .await
+        repeated(|| {
+            let (channel, request) = (self.channel.clone(), request.clone());
+            async move { client::jobs(channel).remove_job(request).await }
         })
         .await?;
         Ok(())

@@ -197,10 +197,9 @@ impl Client {
             let request = v1::FindMissingRequest {
                 digests: digests_to_bytes(some),
             };
-            let answer = repeated(async || {
-                client::snapshots(self.channel.clone())
-                    .find_missing(request.clone())
-                    .await
+            let answer = repeated(|| {
+                let (channel, request) = (self.channel.clone(), request.clone());
+                async move { client::snapshots(channel).find_missing(request).await }
             })
             .await?;
             missing.extend(digests_from_bytes(&answer.into_inner().digests)?);

@@ -42,14 +42,14 @@ impl Client {
             id: id.to_string(),
             spec: Some(spec.into()),
         };
-        let answer = repeated(async || {
-            match client::jobs(self.channel.clone())
-                .submit_job(request.clone())
-                .await
-            {
-                Ok(answer) => Ok(answer.map(Some)),
-                Err(status) if status.code() == Code::FailedPrecondition => Ok(Response::new(None)),
-                Err(status) => Err(status),
+        let answer = repeated(|| {
+            let (channel, request) = (self.channel.clone(), request.clone());
+            async move {
+                match client::jobs(channel).submit_job(request).await {
+                    Ok(answer) => Ok(answer.map(Some)),
+                    Err(status) if status.code() == Code::FailedPrecondition => Ok(Response::new(None)),
+                    Err(status) => Err(status),
+                }
             }
         })
         .await?;

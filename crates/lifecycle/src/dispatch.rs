@@ -235,6 +235,16 @@ impl Dispatch {
         })
     }
 
+    /// Takes a job back whose submission could not be stored: nobody has heard of it.
+    pub fn retract(&mut self, id: JobId) {
+        self.unqueue(id);
+        self.jobs.remove(&id);
+        self.ages.remove(&id);
+        for node in self.nodes.values_mut() {
+            node.attempts.retain(|attempt| attempt.task.job != id);
+        }
+    }
+
     /// The job, if it has not ended.
     #[must_use]
     pub fn job(&self, id: JobId) -> Option<&JobRecord> {

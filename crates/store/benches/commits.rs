@@ -7,14 +7,17 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use haul_store::{JobRow, Metadata, Op, TaskRow};
-use haul_types::{Digest, EnvironmentSpec, JobId, JobSpec, Reason, TaskId, TaskState, Transition};
+use haul_store::{Metadata, Op};
+use haul_types::{
+    Digest, EnvironmentSpec, JobId, JobRecord, JobSpec, Reason, TaskCounts, TaskId, TaskRecord, TaskState,
+    Transition,
+};
 
 /// Tasks put by one round of the crowd.
 const CROWD: u32 = 20_000;
 
-fn job() -> JobRow {
-    JobRow {
+fn job() -> JobRecord {
+    JobRecord {
         id: JobId::random(),
         spec: JobSpec {
             name: "bench".to_owned(),
@@ -26,15 +29,17 @@ fn job() -> JobRow {
             array: Some("0-999999".parse().expect("an array")),
             timeout: None,
             grace: Duration::from_secs(10),
-        },
+        }
+        .into(),
         created_unix_ms: 1_790_000_000_000,
         state: TaskState::Running,
-        counts: [1_000_000, 0, 0, 0, 0, 0, 0],
+        counts: TaskCounts([1_000_000, 0, 0, 0, 0, 0, 0]),
         ended_unix_ms: None,
+        cancel_requested: false,
     }
 }
 
-fn task(job: JobId, index: u32, state: TaskState) -> TaskRow {
+fn task(job: JobId, index: u32, state: TaskState) -> TaskRecord {
     let line = |state| Transition {
         state,
         reason: Reason::Assigned,
@@ -42,7 +47,7 @@ fn task(job: JobId, index: u32, state: TaskState) -> TaskRow {
         attempt: 1,
         at_unix_ms: 1_790_000_000_000 + u64::from(index),
     };
-    TaskRow {
+    TaskRecord {
         id: TaskId { job, index },
         state,
         attempt: 1,
@@ -52,6 +57,7 @@ fn task(job: JobId, index: u32, state: TaskState) -> TaskRow {
         outputs: None,
         logs: None,
         stream_lengths: [100, 2000, 0],
+        cancel_requested: false,
     }
 }
 

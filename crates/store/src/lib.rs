@@ -17,8 +17,7 @@ pub mod packs;
 
 pub use database::{DatabaseError, OpenError};
 pub use metadata::{
-    ActiveJob, CommitError, JobCursor, JobFilter, JobRow, JobSummary, Metadata, Op, ReadError, TaskFilter,
-    TaskRow,
+    ActiveJob, CommitError, JobCursor, JobFilter, JobSummary, Metadata, Op, ReadError, TaskFilter,
 };
 pub use packs::{
     AppendError, CheckReport, CollectError, CollectStats, FinishError, LoadError, PackStats, PackWriter,

@@ -27,11 +27,11 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
-use haul_types::{Digest, JobId, TaskId};
+use haul_types::{Digest, JobId, JobRecord, TaskId, TaskRecord};
 
 pub use error::{CommitError, ReadError};
 pub use op::Op;
-pub use row::{ActiveJob, JobCursor, JobFilter, JobRow, JobSummary, TaskFilter, TaskRow};
+pub use row::{ActiveJob, JobCursor, JobFilter, JobSummary, TaskFilter};
 
 use crate::database::{self, OpenError, ReadPool, Schema};
 use crate::lock::DirectoryLock;
@@ -89,7 +89,7 @@ impl Metadata {
     }
 
     /// One job, or none of that id.
-    pub fn job(&self, id: JobId) -> Result<Option<JobRow>, ReadError> {
+    pub fn job(&self, id: JobId) -> Result<Option<JobRecord>, ReadError> {
         self.reader("a job")?.job(id)
     }
 
@@ -113,12 +113,12 @@ impl Metadata {
     }
 
     /// One task; none if it is still queued for the first time or does not exist.
-    pub fn task(&self, id: TaskId) -> Result<Option<TaskRow>, ReadError> {
+    pub fn task(&self, id: TaskId) -> Result<Option<TaskRecord>, ReadError> {
         self.reader("a task")?.task(id)
     }
 
     /// Tasks of a job that have a row, by index.
-    pub fn tasks(&self, job: JobId, filter: &TaskFilter) -> Result<Vec<TaskRow>, ReadError> {
+    pub fn tasks(&self, job: JobId, filter: &TaskFilter) -> Result<Vec<TaskRecord>, ReadError> {
         self.reader("tasks")?.tasks(job, filter)
     }
 

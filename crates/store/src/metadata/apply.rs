@@ -1,29 +1,29 @@
 //! Operations as SQL. Runs inside the writer's transaction.
 
-use haul_types::{Digest, ExitStatus, JobId, TaskState};
+use haul_types::{Digest, ExitStatus, JobId, JobRecord, TaskRecord};
 use rusqlite::{CachedStatement, Connection, ffi, params};
 
 use super::error::CommitError;
 use super::op::Op;
-use super::row::{JobRow, TaskRow};
 use super::timeline;
 
 const INSERT_JOB: &str = "
-    INSERT INTO job (id, seq, name, state, created_unix_ms, ended_unix_ms,
+    INSERT INTO job (id, seq, name, state, created_unix_ms, ended_unix_ms, cancel_requested,
                      queued, preparing, running, finalizing, succeeded, failed, canceled)
-    VALUES (?1, (SELECT coalesce(max(seq), 0) + 1 FROM job), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+    VALUES (?1, (SELECT coalesce(max(seq), 0) + 1 FROM job), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
 const INSERT_SPEC: &str = "INSERT INTO job_spec (job, snapshot, spec) VALUES (?1, ?2, ?3)";
 const PUT_TASK: &str = "
     INSERT INTO task (job, task_index, state, attempt, node, exit, outputs, logs,
-                      setup_bytes, stdout_bytes, stderr_bytes, timeline)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                      setup_bytes, stdout_bytes, stderr_bytes, timeline, cancel_requested)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
     ON CONFLICT (job, task_index) DO UPDATE SET
         state = excluded.state, attempt = excluded.attempt, node = excluded.node, exit = excluded.exit,
         outputs = excluded.outputs, logs = excluded.logs, setup_bytes = excluded.setup_bytes,
-        stdout_bytes = excluded.stdout_bytes, stderr_bytes = excluded.stderr_bytes, timeline = excluded.timeline";
-const PUT_JOB_STATE: &str = "
+        stdout_bytes = excluded.stdout_bytes, stderr_bytes = excluded.stderr_bytes, timeline = excluded.timeline,
+        cancel_requested = excluded.cancel_requested";
+const PUT_JOB: &str = "
     UPDATE job SET state = ?2, ended_unix_ms = ?3, queued = ?4, preparing = ?5, running = ?6, finalizing = ?7,
-                   succeeded = ?8, failed = ?9, canceled = ?10
+                   succeeded = ?8, failed = ?9, canceled = ?10, cancel_requested = ?11
     WHERE id = ?1";
 const REMOVE_JOB: &str = "DELETE FROM job WHERE id = ?1";
 const PUT_SNAPSHOT_REF: &str = "
@@ -50,7 +50,7 @@ impl<'c> Applier<'c> {
     /// SQLite undoes a statement that fails, so that only a submission of several needs a savepoint. Some faults (a
     /// full disk, an I/O error) end the whole transaction instead; the caller sees that by asking the connection.
     pub(super) fn apply(&mut self, ops: &[Op], blob: &mut Vec<u8>) -> Result<(), CommitError> {
-        if let [op @ (Op::PutTask(_) | Op::PutJobState { .. })] = ops {
+        if let [op @ (Op::PutTask(_) | Op::PutJob(_))] = ops {
             return self.apply_one(op, blob);
         }
         self.connection
@@ -74,12 +74,7 @@ impl<'c> Applier<'c> {
         match op {
             Op::InsertJob(job) => self.insert_job(job),
             Op::PutTask(task) => self.put_task(task, blob),
-            Op::PutJobState {
-                id,
-                state,
-                counts,
-                ended_unix_ms,
-            } => self.put_job_state(*id, *state, *counts, *ended_unix_ms),
+            Op::PutJob(job) => self.put_job(job),
             Op::RemoveJob(id) => self.run(REMOVE_JOB, params![id_number(*id)]),
             Op::PutSnapshotRef { root, until_unix_ms } => {
                 self.run(PUT_SNAPSHOT_REF, params![root.as_bytes(), number(*until_unix_ms)])
@@ -95,8 +90,8 @@ impl<'c> Applier<'c> {
         Ok(())
     }
 
-    fn insert_job(&self, job: &JobRow) -> Result<(), CommitError> {
-        let spec = serde_json::to_string(&job.spec).map_err(|source| CommitError::Unstorable {
+    fn insert_job(&self, job: &JobRecord) -> Result<(), CommitError> {
+        let spec = serde_json::to_string(&*job.spec).map_err(|source| CommitError::Unstorable {
             job: job.id,
             source: source.into(),
         })?;
@@ -109,7 +104,7 @@ impl<'c> Applier<'c> {
             succeeded,
             failed,
             canceled,
-        ] = job.counts;
+        ] = job.counts.0;
         self.connection
             .prepare_cached(INSERT_JOB)?
             .execute(params![
@@ -118,6 +113,7 @@ impl<'c> Applier<'c> {
                 job.state as u8,
                 number(job.created_unix_ms),
                 job.ended_unix_ms.map(number),
+                job.cancel_requested,
                 queued,
                 preparing,
                 running,
@@ -136,7 +132,7 @@ impl<'c> Applier<'c> {
         self.run(INSERT_SPEC, params![id, job.spec.snapshot.as_bytes(), spec])
     }
 
-    fn put_task(&mut self, task: &TaskRow, blob: &mut Vec<u8>) -> Result<(), CommitError> {
+    fn put_task(&mut self, task: &TaskRecord, blob: &mut Vec<u8>) -> Result<(), CommitError> {
         timeline::encode(&task.timeline, blob);
         let [setup, stdout, stderr] = task.stream_lengths.map(number);
         self.put_task
@@ -153,6 +149,7 @@ impl<'c> Applier<'c> {
                 stdout,
                 stderr,
                 blob.as_slice(),
+                task.cancel_requested,
             ])
             .map_err(|error| {
                 if constraint(&error) == Some(ffi::SQLITE_CONSTRAINT_FOREIGNKEY) {
@@ -164,13 +161,7 @@ impl<'c> Applier<'c> {
         Ok(())
     }
 
-    fn put_job_state(
-        &self,
-        id: JobId,
-        state: TaskState,
-        counts: [u32; 7],
-        ended_unix_ms: Option<u64>,
-    ) -> Result<(), CommitError> {
+    fn put_job(&self, job: &JobRecord) -> Result<(), CommitError> {
         let [
             queued,
             preparing,
@@ -179,11 +170,11 @@ impl<'c> Applier<'c> {
             succeeded,
             failed,
             canceled,
-        ] = counts;
-        let changed = self.connection.prepare_cached(PUT_JOB_STATE)?.execute(params![
-            id_number(id),
-            state as u8,
-            ended_unix_ms.map(number),
+        ] = job.counts.0;
+        let changed = self.connection.prepare_cached(PUT_JOB)?.execute(params![
+            id_number(job.id),
+            job.state as u8,
+            job.ended_unix_ms.map(number),
             queued,
             preparing,
             running,
@@ -191,11 +182,12 @@ impl<'c> Applier<'c> {
             succeeded,
             failed,
             canceled,
+            job.cancel_requested,
         ])?;
         if changed == 1 {
             Ok(())
         } else {
-            Err(CommitError::UnknownJob(id))
+            Err(CommitError::UnknownJob(job.id))
         }
     }
 }

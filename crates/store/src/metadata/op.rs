@@ -1,28 +1,17 @@
 //! What a submission can do.
 
-use haul_types::{Digest, JobId, TaskState};
-
-use super::row::{JobRow, TaskRow};
+use haul_types::{Digest, JobId, JobRecord, TaskRecord};
 
 /// One change. What each does when it is applied a second time is said there: a caller that does not know whether a
 /// commit took place can submit it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Adds a job; refused if there is one of that id.
-    InsertJob(JobRow),
+    InsertJob(JobRecord),
     /// Adds a task's row or replaces it; refused if its job is unknown.
-    PutTask(TaskRow),
-    /// Sets what changes of a job; refused if it is unknown.
-    PutJobState {
-        /// The job.
-        id: JobId,
-        /// Its state.
-        state: TaskState,
-        /// How many of its tasks are in each state, in the order of [`TaskState::ALL`].
-        counts: [u32; 7],
-        /// When it ended, in milliseconds since 1970.
-        ended_unix_ms: Option<u64>,
-    },
+    PutTask(TaskRecord),
+    /// Sets what changes of a job (its state, its counts, its end, the wish that it stop); refused if it is unknown.
+    PutJob(JobRecord),
     /// Removes a job and its tasks; nothing if it is unknown.
     RemoveJob(JobId),
     /// Keeps a snapshot alive until a time, whether or not a job names it: between its upload and the submission.

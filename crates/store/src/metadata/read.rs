@@ -2,13 +2,13 @@
 
 use std::ops::RangeInclusive;
 
-use haul_types::{Digest, JobId, TaskId, TaskState};
+use haul_types::{Digest, JobId, JobRecord, TaskCounts, TaskId, TaskRecord, TaskState};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Params, Row, params};
 
 use super::apply::{exit_of, id_number, number};
 use super::error::ReadError;
-use super::row::{ActiveJob, JobCursor, JobFilter, JobRow, JobSummary, TaskFilter, TaskRow};
+use super::row::{ActiveJob, JobCursor, JobFilter, JobSummary, TaskFilter};
 use super::{extend_ranges, timeline};
 use crate::database::{self, PooledConnection, ReadPool};
 
@@ -16,13 +16,14 @@ use crate::database::{self, PooledConnection, ReadPool};
 macro_rules! job_columns {
     () => {
         "id, seq, name, state, created_unix_ms, ended_unix_ms,
-         queued, preparing, running, finalizing, succeeded, failed, canceled"
+         queued, preparing, running, finalizing, succeeded, failed, canceled, cancel_requested"
     };
 }
 /// The columns that [`task_row`] reads.
 macro_rules! task_columns {
     () => {
-        "job, task_index, state, attempt, node, exit, outputs, logs, setup_bytes, stdout_bytes, stderr_bytes, timeline"
+        "job, task_index, state, attempt, node, exit, outputs, logs, setup_bytes, stdout_bytes, stderr_bytes, timeline, \
+         cancel_requested"
     };
 }
 
@@ -108,7 +109,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    pub(super) fn job(&self, id: JobId) -> Result<Option<JobRow>, ReadError> {
+    pub(super) fn job(&self, id: JobId) -> Result<Option<JobRecord>, ReadError> {
         let rows = self.told(collect(&self.connection, JOB, [id_number(id)], job_row))?;
         Ok(rows.into_iter().next())
     }
@@ -140,14 +141,14 @@ impl<'a> Reader<'a> {
         Ok(self.told(collect(&self.connection, sql, [], id))?.pop())
     }
 
-    pub(super) fn task(&self, id: TaskId) -> Result<Option<TaskRow>, ReadError> {
+    pub(super) fn task(&self, id: TaskId) -> Result<Option<TaskRecord>, ReadError> {
         let params = params![id_number(id.job), id.index];
         Ok(self
             .told(collect(&self.connection, TASK, params, task_row))?
             .pop())
     }
 
-    pub(super) fn tasks(&self, job: JobId, filter: &TaskFilter) -> Result<Vec<TaskRow>, ReadError> {
+    pub(super) fn tasks(&self, job: JobId, filter: &TaskFilter) -> Result<Vec<TaskRecord>, ReadError> {
         self.told(tasks(&self.connection, job, filter))
     }
 
@@ -229,13 +230,13 @@ fn find_damage(
     Ok(())
 }
 
-fn tasks(connection: &Connection, job: JobId, filter: &TaskFilter) -> Result<Vec<TaskRow>, Fault> {
+fn tasks(connection: &Connection, job: JobId, filter: &TaskFilter) -> Result<Vec<TaskRecord>, Fault> {
     let transaction = connection.unchecked_transaction()?;
     tasks_within(&transaction, job, filter)
 }
 
 /// As [`tasks`], inside the caller's transaction.
-fn tasks_within(connection: &Connection, job: JobId, filter: &TaskFilter) -> Result<Vec<TaskRow>, Fault> {
+fn tasks_within(connection: &Connection, job: JobId, filter: &TaskFilter) -> Result<Vec<TaskRecord>, Fault> {
     let job = id_number(job);
     let mask = mask(&filter.states);
     if mask & (1 << TaskState::Succeeded as u32) != 0 {
@@ -251,7 +252,7 @@ fn tasks_within(connection: &Connection, job: JobId, filter: &TaskFilter) -> Res
         let params = params![job, filter.from_index, state as u8, limit(filter.limit)];
         found.append(&mut collect(connection, TASKS_OF_STATE, params, task_row)?);
     }
-    found.sort_unstable_by_key(|task: &TaskRow| task.id);
+    found.sort_unstable_by_key(|task: &TaskRecord| task.id);
     found.truncate(filter.limit);
     Ok(found)
 }
@@ -291,8 +292,8 @@ fn id(row: &Row<'_>) -> Result<JobId, Fault> {
 
 fn summary(row: &Row<'_>) -> Result<JobSummary, Fault> {
     let id = id(row)?;
-    let mut counts = [0; 7];
-    for (place, count) in counts.iter_mut().enumerate() {
+    let mut counts = TaskCounts::default();
+    for (place, count) in counts.0.iter_mut().enumerate() {
         *count = row.get(6 + place)?;
     }
     Ok(JobSummary {
@@ -306,25 +307,26 @@ fn summary(row: &Row<'_>) -> Result<JobSummary, Fault> {
     })
 }
 
-fn job_row(row: &Row<'_>) -> Result<JobRow, Fault> {
+fn job_row(row: &Row<'_>) -> Result<JobRecord, Fault> {
     let summary = summary(row)?;
     let id = summary.id;
-    let spec = match row.get_ref(13)? {
+    let spec = match row.get_ref(14)? {
         ValueRef::Text(json) => serde_json::from_slice(json)
             .map_err(|error| damaged(format!("job {id}"), format!("its specification: {error}")))?,
         _ => return Err(damaged(format!("job {id}"), "it has no specification")),
     };
-    Ok(JobRow {
+    Ok(JobRecord {
         id,
-        spec,
+        spec: std::sync::Arc::new(spec),
         created_unix_ms: summary.created_unix_ms,
         state: summary.state,
         counts: summary.counts,
         ended_unix_ms: summary.ended_unix_ms,
+        cancel_requested: row.get(13)?,
     })
 }
 
-fn task_row(row: &Row<'_>) -> Result<TaskRow, Fault> {
+fn task_row(row: &Row<'_>) -> Result<TaskRecord, Fault> {
     let id = TaskId {
         job: id(row)?,
         index: row.get(1)?,
@@ -335,7 +337,7 @@ fn task_row(row: &Row<'_>) -> Result<TaskRow, Fault> {
         .get_ref(11)?
         .as_blob()
         .map_err(|error| bad(format!("its timeline: {error}")))?;
-    Ok(TaskRow {
+    Ok(TaskRecord {
         id,
         state: timeline::state(row.get(2)?).map_err(bad)?,
         attempt: row.get(3)?,
@@ -353,6 +355,7 @@ fn task_row(row: &Row<'_>) -> Result<TaskRow, Fault> {
             row.get::<_, i64>(10)?.cast_unsigned(),
         ],
         timeline: timeline::decode(blob).map_err(bad)?,
+        cancel_requested: row.get(12)?,
     })
 }
 

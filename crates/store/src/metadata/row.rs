@@ -2,26 +2,9 @@
 
 use std::ops::RangeInclusive;
 
-use haul_types::{Digest, ExitStatus, JobId, JobSpec, TaskId, TaskIndex, TaskState, Transition};
+use haul_types::{JobId, JobRecord, TaskCounts, TaskIndex, TaskRecord, TaskState};
 
-/// A job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobRow {
-    /// Its id.
-    pub id: JobId,
-    /// What was asked for.
-    pub spec: JobSpec,
-    /// When it was submitted, in milliseconds since 1970; for display.
-    pub created_unix_ms: u64,
-    /// The state of the whole job.
-    pub state: TaskState,
-    /// How many of its tasks are in each state, in the order of [`TaskState::ALL`]; those without a row are queued.
-    pub counts: [u32; 7],
-    /// When its last task ended.
-    pub ended_unix_ms: Option<u64>,
-}
-
-/// A line of a list of jobs: a [`JobRow`] without its specification.
+/// A line of a list of jobs: a [`JobRecord`](haul_types::JobRecord) without its specification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobSummary {
     /// Its id.
@@ -32,8 +15,8 @@ pub struct JobSummary {
     pub created_unix_ms: u64,
     /// The state of the whole job.
     pub state: TaskState,
-    /// How many of its tasks are in each state, in the order of [`TaskState::ALL`].
-    pub counts: [u32; 7],
+    /// How many of its tasks are in each state.
+    pub counts: TaskCounts,
     /// When its last task ended.
     pub ended_unix_ms: Option<u64>,
     /// Its place in the list.
@@ -69,29 +52,6 @@ pub struct JobFilter {
     pub before: Option<JobCursor>,
 }
 
-/// A task that has left the queue at least once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaskRow {
-    /// Its id.
-    pub id: TaskId,
-    /// Where it stands.
-    pub state: TaskState,
-    /// The latest try at it.
-    pub attempt: u32,
-    /// The node that has or had the latest try.
-    pub node: Option<String>,
-    /// How its process ended.
-    pub exit: Option<ExitStatus>,
-    /// Every state it was in, in order.
-    pub timeline: Vec<Transition>,
-    /// The snapshot of its outputs.
-    pub outputs: Option<Digest>,
-    /// The snapshot of its streams, once they have been packed.
-    pub logs: Option<Digest>,
-    /// The bytes of its streams in the latest try: setup, stdout, stderr.
-    pub stream_lengths: [u64; 3],
-}
-
 /// Which tasks of a job to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskFilter {
@@ -107,9 +67,9 @@ pub struct TaskFilter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActiveJob {
     /// The job.
-    pub job: JobRow,
+    pub job: JobRecord,
     /// Its tasks that have a row and have not ended, by index.
-    pub open: Vec<TaskRow>,
+    pub open: Vec<TaskRecord>,
     /// The indices of its tasks that have ended, in order; none of these ranges touches the next.
     pub ended: Vec<RangeInclusive<TaskIndex>>,
 }

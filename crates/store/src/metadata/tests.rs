@@ -8,7 +8,7 @@ mod versions;
 use std::sync::mpsc;
 
 use haul_types::{
-    Digest, EnvironmentSpec, ExitStatus, JobId, JobSpec, Reason, TaskId, TaskState, Transition,
+    Digest, EnvironmentSpec, ExitStatus, JobId, JobSpec, Reason, TaskCounts, TaskId, TaskState, Transition,
 };
 
 use super::*;
@@ -31,20 +31,21 @@ fn spec(name: &str) -> JobSpec {
     }
 }
 
-fn job(bits: u64) -> JobRow {
-    JobRow {
+fn job(bits: u64) -> JobRecord {
+    JobRecord {
         id: id(bits),
-        spec: spec(&format!("job {bits}")),
+        spec: spec(&format!("job {bits}")).into(),
         created_unix_ms: 1_790_000_000_000 + bits % 1000,
         state: TaskState::Queued,
-        counts: [1, 0, 0, 0, 0, 0, 0],
+        counts: TaskCounts([1, 0, 0, 0, 0, 0, 0]),
         ended_unix_ms: None,
+        cancel_requested: bits % 2 == 0,
     }
 }
 
-fn task(job: u64, index: u32, state: TaskState) -> TaskRow {
+fn task(job: u64, index: u32, state: TaskState) -> TaskRecord {
     let ended = state.is_terminal();
-    TaskRow {
+    TaskRecord {
         id: TaskId { job: id(job), index },
         state,
         attempt: 1,
@@ -60,6 +61,7 @@ fn task(job: u64, index: u32, state: TaskState) -> TaskRow {
         outputs: ended.then(|| Digest::of(b"outputs")),
         logs: None,
         stream_lengths: [0, u64::MAX, 7],
+        cancel_requested: index % 2 == 1,
     }
 }
 
@@ -96,8 +98,11 @@ fn open() -> (tempfile::TempDir, Metadata) {
 fn what_was_put_is_read_back_and_after_reopening() {
     let (directory, store) = open();
     let mut ended = job(5);
-    (ended.state, ended.ended_unix_ms, ended.counts) =
-        (TaskState::Failed, Some(u64::MAX), [u32::MAX, 1, 2, 3, 4, 5, 6]);
+    (ended.state, ended.ended_unix_ms, ended.counts) = (
+        TaskState::Failed,
+        Some(u64::MAX),
+        TaskCounts([u32::MAX, 1, 2, 3, 4, 5, 6]),
+    );
     let rows = [
         task(5, 0, TaskState::Failed),
         task(5, u32::MAX, TaskState::Running),
@@ -138,15 +143,7 @@ fn a_refused_submission_is_undone_alone_and_says_why() {
         vec![Op::InsertJob(job(2)), Op::PutTask(task(9, 0, TaskState::Running))],
     );
     submit("lone", vec![Op::PutTask(task(9, 0, TaskState::Running))]);
-    submit(
-        "state",
-        vec![Op::PutJobState {
-            id: id(8),
-            state: TaskState::Running,
-            counts: [0; 7],
-            ended_unix_ms: None,
-        }],
-    );
+    submit("state", vec![Op::PutJob(job(8))]);
     submit("last", vec![Op::InsertJob(job(3))]);
     let results: Vec<_> = results.iter().take(6).collect();
     let said: Vec<_> = results

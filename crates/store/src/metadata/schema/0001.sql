@@ -15,7 +15,9 @@ CREATE TABLE job (
     finalizing      INTEGER NOT NULL,
     succeeded       INTEGER NOT NULL,
     failed          INTEGER NOT NULL,
-    canceled        INTEGER NOT NULL
+    canceled        INTEGER NOT NULL,
+    -- 1: somebody asked for it to stop; tasks without a row then count as canceled.
+    cancel_requested INTEGER NOT NULL
 ) STRICT;
 
 CREATE INDEX job_open ON job (seq) WHERE state < 5;
@@ -41,6 +43,8 @@ CREATE TABLE task (
     stdout_bytes INTEGER NOT NULL,
     stderr_bytes INTEGER NOT NULL,
     timeline     BLOB    NOT NULL,
+    -- 1: somebody asked for it to stop.
+    cancel_requested INTEGER NOT NULL,
     PRIMARY KEY (job, task_index)
 ) STRICT, WITHOUT ROWID;
 

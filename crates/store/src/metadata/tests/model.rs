@@ -23,7 +23,7 @@ fn op() -> impl Strategy<Value = Op> {
             Op::PutTask(row)
         }),
         2 => (0..4u64, state, any::<[u32; 7]>(), any::<Option<u64>>()).prop_map(|(bits, state, counts, ended)| {
-            Op::PutJobState { id: id(bits), state, counts, ended_unix_ms: ended }
+            Op::PutJob(JobRecord { state, counts: TaskCounts(counts), ended_unix_ms: ended, ..job(bits) })
         }),
         1 => (0..4u64).prop_map(|bits| Op::RemoveJob(id(bits))),
     ]
@@ -39,8 +39,8 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Clone, Default)]
 struct Model {
     /// In the order of submission.
-    jobs: Vec<JobRow>,
-    tasks: BTreeMap<TaskId, TaskRow>,
+    jobs: Vec<JobRecord>,
+    tasks: BTreeMap<TaskId, TaskRecord>,
 }
 
 impl Model {
@@ -61,16 +61,11 @@ impl Model {
                 }
                 known
             }
-            Op::PutJobState {
-                id,
-                state,
-                counts,
-                ended_unix_ms,
-            } => {
-                let job = self.jobs.iter_mut().find(|job| job.id == *id);
+            Op::PutJob(row) => {
+                let job = self.jobs.iter_mut().find(|job| job.id == row.id);
                 let known = job.is_some();
                 if let Some(job) = job {
-                    (job.state, job.counts, job.ended_unix_ms) = (*state, *counts, *ended_unix_ms);
+                    job.clone_from(row);
                 }
                 known
             }
@@ -107,7 +102,7 @@ impl Model {
         assert_eq!(store.last_job().unwrap(), self.jobs.last().map(|job| job.id));
         for job in &self.jobs {
             assert_eq!(store.job(job.id).unwrap().as_ref(), Some(job));
-            let of_job = |state: &dyn Fn(TaskState) -> bool| -> Vec<TaskRow> {
+            let of_job = |state: &dyn Fn(TaskState) -> bool| -> Vec<TaskRecord> {
                 self.tasks
                     .values()
                     .filter(|task| task.id.job == job.id && state(task.state))

@@ -28,9 +28,9 @@ fn fixture(version: u32) -> String {
 }
 
 /// What every dump holds, whatever its version.
-fn expected() -> (JobRow, Vec<TaskRow>) {
+fn expected() -> (JobRecord, Vec<TaskRecord>) {
     let mut row = job(77);
-    (row.state, row.counts) = (TaskState::Running, [3, 0, 1, 0, 1, 0, 0]);
+    (row.state, row.counts) = (TaskState::Running, TaskCounts([3, 0, 1, 0, 1, 0, 0]));
     (
         row,
         vec![task(77, 0, TaskState::Succeeded), task(77, 3, TaskState::Running)],

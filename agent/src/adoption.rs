@@ -1,0 +1,90 @@
+//! Takes up what an earlier agent left: attempts that run, that have ended meanwhile, or that are lost.
+
+use std::sync::Arc;
+
+use haul_launcher::{ExitRecord, Found, StopReason};
+use haul_types::AttemptId;
+
+use crate::{Agent, attempt};
+
+impl Agent {
+    /// Goes on with each attempt that is found; directories of all others are free again.
+    pub(crate) async fn adopt(self: &Arc<Self>, found: Vec<Found>) {
+        let ids: Vec<AttemptId> = found.iter().map(attempt_of).collect();
+        let mut workdirs = match self.workdirs.take_up(|attempt| ids.contains(&attempt)) {
+            Ok(workdirs) => workdirs,
+            Err(error) => {
+                tracing::error!(%error, "cannot read the working directories");
+                return;
+            }
+        };
+        self.jobs
+            .sweep(|job| ids.iter().any(|attempt| attempt.task.job == job));
+        for found in found {
+            let id = attempt_of(&found);
+            let job = match self.jobs.find(id.task.job) {
+                Ok(job) => job,
+                Err(error) => {
+                    // Without its spec nothing can be said of it but to the launcher; the controller finds it missing.
+                    tracing::error!(attempt = %id, %error, "an earlier agent's attempt has no spec");
+                    continue;
+                }
+            };
+            let Some(stop) = self.held.take(id) else { continue };
+            // Its slot is taken, even if there are fewer slots now.
+            let slot = Arc::clone(&self.slots).try_acquire_owned().ok();
+            let workdir = workdirs.remove(&id);
+            tracing::info!(attempt = %id, ?found, "adopted");
+            let agent = Arc::clone(self);
+            self.tasks.spawn(async move {
+                let _slot = slot;
+                let ended = async move {
+                    match found {
+                        Found::Ended(record) => record,
+                        Found::Lost {
+                            attempt,
+                            boot,
+                            killed_leftovers,
+                        } => ExitRecord {
+                            killed_leftovers,
+                            ..ExitRecord::lost(attempt, boot, 0)
+                        },
+                        Found::Running(mut running) => {
+                            tokio::select! {
+                                record = running.wait() => return record,
+                                () = stop.cancelled() => {}
+                            }
+                            running.stop(StopReason::Canceled);
+                            running.wait().await
+                        }
+                    }
+                };
+                attempt::resume(agent, job, id, workdir, ended).await;
+            });
+        }
+        self.keep_environments(&ids);
+    }
+
+    /// Environments stay protected for the jobs that are still here, and only for those.
+    fn keep_environments(self: &Arc<Self>, ids: &[AttemptId]) {
+        let jobs: Vec<String> = ids.iter().map(|attempt| attempt.task.job.to_string()).collect();
+        let agent = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let kept = agent
+                .environments
+                .forget_holders(move |holder| jobs.iter().any(|job| job == holder))
+                .await;
+            if let Err(error) = kept {
+                tracing::warn!(%error, "cannot free the environments of jobs that are gone");
+            }
+        });
+    }
+}
+
+fn attempt_of(found: &Found) -> AttemptId {
+    match found {
+        Found::Running(running) => running.attempt(),
+        Found::Ended(record) => record.attempt,
+        Found::Lost { attempt, .. } => *attempt,
+    }
+}

@@ -13,7 +13,9 @@
 mod adopt;
 mod books;
 mod link;
+mod making;
 mod pool;
+mod remains;
 mod running;
 
 use std::ffi::OsString;

@@ -88,7 +88,7 @@ fn find(unfinished: &Unfinished) -> BTreeSet<i32> {
         .into_iter()
         .filter(|&pid| pid != own && pid > 1)
         .filter(|&pid| {
-            let Some(stat) = stat(pid).filter(|s| s.is_alive()) else {
+            let Some(stat) = stat(pid).filter(super::process_table::Stat::is_alive) else {
                 return false;
             };
             let in_session =

@@ -40,10 +40,12 @@ pub(crate) fn freeze(root: i32) -> BTreeSet<i32> {
             // descendants only, because groups do not span sessions and the supervisor made its own session; the
             // supervisor's own group is the one exception that a process can join.
             let group = stat(pid).map_or(0, |s| s.group);
-            if group > 1 && group != own_group && groups.insert(group) {
-                if let Some(group) = Pid::from_raw(group) {
-                    let _ = kill_process_group(group, Signal::STOP);
-                }
+            if group > 1
+                && group != own_group
+                && groups.insert(group)
+                && let Some(group) = Pid::from_raw(group)
+            {
+                let _ = kill_process_group(group, Signal::STOP);
             }
         });
         seen.extend(round);

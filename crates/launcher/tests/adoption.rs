@@ -1,4 +1,5 @@
 //! Agents and supervisors that die.
+#![allow(clippy::unwrap_used, reason = "what a test sets up may panic")]
 
 #[path = "support/bench.rs"]
 mod support;
@@ -73,9 +74,12 @@ async fn a_job_outlives_its_agent_and_its_end_is_told_to_the_next() {
             other => panic!("{other:?}"),
         })
         .collect();
-    adopted.sort_by_key(|a| a.attempt());
+    adopted.sort_by_key(haul_launcher::AdoptedAttempt::attempt);
     assert_eq!(
-        adopted.iter().map(|a| a.pid()).collect::<Vec<_>>(),
+        adopted
+            .iter()
+            .map(haul_launcher::AdoptedAttempt::pid)
+            .collect::<Vec<_>>(),
         [Some(pids[0]), Some(pids[1])]
     );
     // Another one is stopped by the new agent; the first ends by itself.

@@ -1,4 +1,5 @@
 //! Attempts with real processes: how they start, end and are ended.
+#![allow(clippy::unwrap_used, reason = "what a test sets up may panic")]
 
 #[path = "support/bench.rs"]
 mod support;

@@ -13,7 +13,8 @@ use haul_types::AttemptId;
 use super::OpenError;
 use super::books::SupervisorNumber;
 use super::link::{Link, say_stop};
-use super::pool::{Pool, Supervisor, read_when_free, remove_directory};
+use super::pool::{Pool, Supervisor};
+use super::remains::{read_when_free, remove_directory};
 use super::running::RunningAttempt;
 use crate::frame::Incoming;
 use crate::journal::{FILE_NAME, Reading, read};
@@ -147,7 +148,10 @@ fn look_at(
         Err(TryLockError::WouldBlock) => match greet(directory) {
             Some(answer) => {
                 let reading = read(&journal)?;
-                return Ok(take_over(pool, number, directory, answer, reading, found));
+                return {
+                    take_over(pool, number, directory, answer, reading, found);
+                    Ok(())
+                };
             }
             // It is ending; what it wrote is there when it has.
             None => match read_when_free(directory) {

@@ -53,7 +53,7 @@ impl Link {
                 Ok(0) => return None,
                 Ok(count) => self.incoming.extend(&bytes[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.stream.readable().await.ok()?
+                    self.stream.readable().await.ok()?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return None,

@@ -1,14 +1,10 @@
 //! The supervisors of one launcher: which are idle, which wait for an acknowledgement, which are gone.
 
 use std::collections::HashMap;
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::os::unix::net::UnixStream as StdStream;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,22 +13,19 @@ use tokio_util::task::TaskTracker;
 
 use super::books::{Books, SupervisorNumber};
 use super::link::{Link, say};
+use super::making::{log_tail, spawn};
+use super::remains::{lost, read_when_free, remove_directory};
 use super::{AcknowledgeError, LauncherConfig, StartError};
 use crate::frame::Incoming;
-use crate::journal::{FILE_NAME, MAX_UNACKNOWLEDGED, Reading, Unfinished, read};
-use crate::lost::end_processes;
+use crate::journal::MAX_UNACKNOWLEDGED;
 use crate::message::{FromSupervisor, ToSupervisor};
-use crate::order::{ExitRecord, Outcome};
-use crate::supervisor::ARGUMENT;
-use crate::supervisors_dir::{self, LOG};
+use crate::order::ExitRecord;
+use crate::supervisors_dir;
 
 /// A supervisor is not used again after an attempt of this length.
 const RETIRE_AFTER: Duration = Duration::from_secs(1);
 /// The sequence number of an end that no journal holds.
 const LOST_SEQUENCE: u64 = u64::MAX;
-/// How much of a failed supervisor's log goes into the error.
-const LOG_TAIL: usize = 1000;
-
 /// One supervisor that this launcher talks to.
 #[derive(Debug)]
 pub(super) struct Supervisor {
@@ -328,92 +321,5 @@ impl Drop for Pool {
         state
             .ending
             .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-    }
-}
-
-/// The record of an attempt without an end, after whatever is left of it was ended.
-fn lost(attempt: AttemptId, begun: Option<&Unfinished>) -> ExitRecord {
-    let nothing_known = Unfinished {
-        attempt,
-        intent: None,
-        main: None,
-    };
-    let (boot, killed) = end_processes(begun.unwrap_or(&nothing_known));
-    let started = begun
-        .and_then(|b| b.intent.as_ref())
-        .map_or(0, |intent| intent.started_unix_ms);
-    let mut record = ExitRecord::lost(attempt, boot, started);
-    record.killed_leftovers = killed;
-    // The intent is written before there is a process; a journal without one says that there never was.
-    if begun.is_none() && killed == 0 {
-        record.outcome = Outcome::NotStarted;
-    }
-    record
-}
-
-/// Reads a supervisor's journal when nobody holds it any more.
-pub(super) fn read_when_free(directory: &Path) -> io::Result<Reading> {
-    let file = File::open(directory.join(FILE_NAME))?;
-    file.lock()?;
-    read(&file)
-}
-
-pub(super) fn remove_directory(directory: &Path) -> Result<(), AcknowledgeError> {
-    match std::fs::remove_dir_all(directory) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(AcknowledgeError::Remove {
-            path: directory.to_owned(),
-            source,
-        }),
-        _ => Ok(()),
-    }
-}
-
-fn spawn(
-    config: &LauncherConfig,
-    state_dir: &Path,
-    number: SupervisorNumber,
-    directory: &Path,
-) -> Result<(StdStream, Child), StartError> {
-    let prepare = |path: &Path| {
-        let path = path.to_owned();
-        |source| StartError::Prepare { path, source }
-    };
-    DirBuilder::new()
-        .mode(0o700)
-        .create(directory)
-        .map_err(prepare(directory))?;
-    let log = directory.join(LOG);
-    let log_file = File::options()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(&log)
-        .map_err(prepare(&log))?;
-    let (ours, theirs) = StdStream::pair().map_err(prepare(directory))?;
-    let child = Command::new(&config.program.0)
-        .arg0("haul-supervisor")
-        .arg(ARGUMENT)
-        .arg(state_dir)
-        .arg(number.to_string())
-        .env_clear()
-        .stdin(OwnedFd::from(theirs))
-        .stdout(Stdio::null())
-        .stderr(log_file)
-        .spawn()
-        .map_err(|source| StartError::Spawn {
-            program: (&config.program.0).into(),
-            source,
-        })?;
-    Ok((ours, child))
-}
-
-fn log_tail(directory: &Path) -> String {
-    let text = std::fs::read_to_string(directory.join(LOG)).unwrap_or_default();
-    let text = text.trim_end();
-    let start = text.ceil_char_boundary(text.len().saturating_sub(LOG_TAIL));
-    if text.is_empty() {
-        "without a word".to_owned()
-    } else {
-        text[start..].to_owned()
     }
 }

@@ -139,7 +139,7 @@ impl RunningAttempt {
         match &mut self.stage {
             Stage::Following(supervisor) => match supervisor.link.receive().await {
                 Some(FromSupervisor::Started { attempt, pid }) if attempt == self.attempt => {
-                    self.pid = Some(pid)
+                    self.pid = Some(pid);
                 }
                 Some(FromSupervisor::Ended { sequence, record }) if record.attempt == self.attempt => {
                     let stage = std::mem::replace(&mut self.stage, Stage::Ended(record.clone()));

@@ -26,7 +26,7 @@ const LEFTOVER_GRACE: Duration = Duration::from_millis(200);
 const CROWD: usize = 64;
 /// How long the news that an attempt has started may be held back: most of those that end within it would only wake
 /// the agent twice.
-const NEWS_HELD: Duration = Duration::from_millis(3);
+const NEWS_HELD: Duration = Duration::from_millis(10);
 
 /// Why a supervisor cannot go on. No process is left when it is returned.
 #[derive(Debug, thiserror::Error)]
@@ -105,7 +105,7 @@ impl Supervisor {
                         grace: order.grace,
                         stopped: None,
                         leftovers: BTreeSet::new(),
-                        news_at: Some(started + NEWS_HELD),
+                        news_at: Some(Instant::now() + NEWS_HELD),
                     };
                     // Arguments and environment may be large, and the attempt may last for days.
                     drop(order);

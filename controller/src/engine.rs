@@ -21,6 +21,7 @@ use haul_lifecycle::dispatch::NodeStatus;
 use haul_lifecycle::{Dispatch, Effects, Event, Message, Refused};
 use haul_store::{CommitError, Metadata, Op, ReadError};
 use haul_types::{AttemptId, JobId, JobRecord, JobSpec, NodeName, TaskId, TaskRecord};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +39,8 @@ pub(crate) struct Engine {
     state: Mutex<State>,
     followers: Mutex<HashMap<JobId, watch::Sender<u64>>>,
     tasks: TaskTracker,
+    /// Where tasks run that the store's own thread starts.
+    runtime: Handle,
     leaving: AtomicBool,
     /// Calls under way, and when the last one ended: what tells whether a private controller is idle.
     calls: Mutex<Calls>,
@@ -126,6 +129,7 @@ impl Engine {
             }),
             followers: Mutex::default(),
             tasks,
+            runtime: Handle::current(),
             leaving: AtomicBool::new(false),
             calls: Mutex::new(Calls {
                 under_way: 0,
@@ -208,7 +212,7 @@ impl Engine {
         }
         drop(followers);
         for job in effects.jobs.iter().filter(|job| job.state.is_terminal()) {
-            self.logs.on_job_ended(job.id, &self.tasks);
+            self.logs.on_job_ended(job.id, &self.tasks, &self.runtime);
         }
     }
 
@@ -224,7 +228,7 @@ impl Engine {
             return;
         }
         let engine = Arc::clone(self);
-        self.tasks.spawn(async move {
+        self.spawn(async move {
             loop {
                 tokio::time::sleep(RETRY).await;
                 if engine.retry_unstored().await {
@@ -326,7 +330,7 @@ impl Engine {
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> tokio::task::JoinHandle<T> {
-        self.tasks.spawn(task)
+        self.tasks.spawn_on(task, &self.runtime)
     }
 
     /// Jobs that have not ended.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use haul_spool::{AppendError, JobSpool, SpoolError, SpoolOptions, SyncError};
 use haul_types::{AttemptId, JobId, StreamKey, StreamKind};
+use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::lock;
@@ -49,10 +50,15 @@ impl Logs {
         Ok(spool)
     }
 
-    /// The spool of a job for reading, which is not kept open.
+    /// The spool of a job that is being written to.
+    pub(crate) fn open(&self, job: JobId) -> Option<Arc<JobSpool>> {
+        lock(&self.open).get(&job).map(Arc::clone)
+    }
+
+    /// The spool of a job for reading, which is not kept open: it shows what is there now.
     pub(crate) fn reader(&self, job: JobId) -> Result<Arc<JobSpool>, SpoolError> {
-        if let Some(spool) = lock(&self.open).get(&job) {
-            return Ok(Arc::clone(spool));
+        if let Some(spool) = self.open(job) {
+            return Ok(spool);
         }
         Ok(Arc::new(JobSpool::open(
             &self.root.join(job.to_string()),
@@ -77,12 +83,12 @@ impl Logs {
     }
 
     /// Nothing more will be written: the last segment is sealed in the background.
-    pub(crate) fn on_job_ended(self: &Arc<Self>, job: JobId, tasks: &TaskTracker) {
+    pub(crate) fn on_job_ended(self: &Arc<Self>, job: JobId, tasks: &TaskTracker, runtime: &Handle) {
         if !lock(&self.open).contains_key(&job) {
             return;
         }
         let logs = Arc::clone(self);
-        tasks.spawn_blocking(move || {
+        let seal = move || {
             let spool = lock(&logs.open).get(&job).map(Arc::clone);
             if let Some(spool) = spool
                 && let Err(error) = spool.seal()
@@ -91,7 +97,8 @@ impl Logs {
                 tracing::warn!(%job, %error, "cannot seal a job's log");
             }
             lock(&logs.open).remove(&job);
-        });
+        };
+        tasks.spawn_blocking_on(seal, runtime);
     }
 
     /// Removes all that a job wrote.

@@ -16,6 +16,7 @@ use tonic::Status;
 
 use super::view;
 use crate::engine::Engine;
+use crate::logs::LogError;
 use crate::status::IntoStatus;
 
 /// What a follower gets.
@@ -156,15 +157,7 @@ impl Follower<'_> {
             }
             if self.attempt != 0 {
                 if spool.is_none() {
-                    let opened = self.engine.logs.reader(self.job);
-                    spool = Some(match opened {
-                        Ok(spool) => spool,
-                        Err(error) => {
-                            return Err(
-                                fail(self.sender, crate::logs::LogError::from(error).into_status()).await,
-                            );
-                        }
-                    });
+                    spool = self.spool(ended).await?;
                 }
                 if let Some(spool) = &spool {
                     self.send_bytes(spool).await?;
@@ -178,6 +171,18 @@ impl Follower<'_> {
                 return Ok(());
             }
             wait(self.engine, &mut changed, self.sender).await?;
+        }
+    }
+
+    /// The job's spool; while the job is in progress, none before somebody has written to it.
+    async fn spool(&self, ended: bool) -> Result<Option<Arc<JobSpool>>, Gone> {
+        let open = self.engine.logs.open(self.job);
+        if open.is_some() || !ended {
+            return Ok(open);
+        }
+        match self.engine.logs.reader(self.job) {
+            Ok(spool) => Ok(Some(spool)),
+            Err(error) => Err(fail(self.sender, LogError::from(error).into_status()).await),
         }
     }
 
@@ -267,7 +272,7 @@ pub(super) fn read_log(
     let spool = engine
         .logs
         .reader(job)
-        .map_err(|error| crate::logs::LogError::from(error).into_status())?;
+        .map_err(|error| LogError::from(error).into_status())?;
     let key = StreamKey {
         task: request.task_index,
         attempt,

@@ -8,8 +8,8 @@ mod tests;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use jobs::{
-    CancelArgs, EnvArgs, EnvCommand, JobTask, JobsArgs, LogsArgs, NotAJobTask, OutputsArgs, OutputsCommand, RemoveArgs,
-    RerunArgs, ShowArgs, WaitArgs,
+    CancelArgs, EnvArgs, EnvCommand, JobTask, JobsArgs, LogsArgs, NotAJobTask, OutputsArgs, OutputsCommand,
+    RemoveArgs, RerunArgs, ShowArgs, WaitArgs,
 };
 pub use run::RunArgs;
 
@@ -18,7 +18,7 @@ pub use run::RunArgs;
 #[command(
     name = "haul",
     version,
-    about,
+    about = "Runs your script on any machine you can reach as if it ran on yours",
     arg_required_else_help = true,
     disable_help_subcommand = true,
     propagate_version = true,
@@ -49,7 +49,14 @@ pub struct GlobalArgs {
     #[arg(long, short, global = true, help_heading = "Output")]
     pub quiet: bool,
     /// Whether to use colours
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN", help_heading = "Output")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "WHEN",
+        help_heading = "Output"
+    )]
     pub color: ColorChoice,
 }
 

@@ -90,7 +90,11 @@ fn run(which: Option<OsString>) -> Result<(), DaemonError> {
     let _ = rustix::process::setsid();
     std::env::set_current_dir("/").map_err(DaemonError::Process)?;
     let filter = EnvFilter::try_from_env("HAUL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
     match which.as_deref().and_then(|which| which.to_str()) {
         Some(CONTROLLER) => run_controller(),
         Some(AGENT) => run_agent(),

@@ -31,7 +31,11 @@ impl Exit {
     /// As the task ended.
     #[must_use]
     pub fn of(task: &Task) -> Self {
-        Self(code_of(task.state, task.last().map(|last| last.reason), task.exit))
+        Self(code_of(
+            task.state,
+            task.last().map(|last| last.reason),
+            task.exit,
+        ))
     }
 }
 
@@ -70,17 +74,31 @@ mod tests {
     #[test]
     fn each_end_has_its_code() {
         let failed = |reason, exit| code_of(TaskState::Failed, Some(reason), exit);
-        assert_eq!(code_of(TaskState::Succeeded, Some(Reason::Exited), Some(ExitStatus::Code(0))), 0);
+        assert_eq!(
+            code_of(
+                TaskState::Succeeded,
+                Some(Reason::Exited),
+                Some(ExitStatus::Code(0))
+            ),
+            0
+        );
         assert_eq!(failed(Reason::Exited, Some(ExitStatus::Code(7))), 7);
         assert_eq!(failed(Reason::Exited, Some(ExitStatus::Signal(9))), 137);
         assert_eq!(failed(Reason::TimedOut, Some(ExitStatus::Signal(15))), TIMED_OUT);
         assert_eq!(failed(Reason::EnvironmentFailed, None), INFRASTRUCTURE);
         assert_eq!(failed(Reason::Lost, None), INFRASTRUCTURE);
         assert_eq!(failed(Reason::StartFailed, None), NOT_STARTED);
-        assert_eq!(failed(Reason::OutputsFailed, Some(ExitStatus::Code(0))), INFRASTRUCTURE);
+        assert_eq!(
+            failed(Reason::OutputsFailed, Some(ExitStatus::Code(0))),
+            INFRASTRUCTURE
+        );
         assert_eq!(failed(Reason::OutputsFailed, Some(ExitStatus::Code(4))), 4);
         assert_eq!(
-            code_of(TaskState::Canceled, Some(Reason::CanceledByUser), Some(ExitStatus::Code(0))),
+            code_of(
+                TaskState::Canceled,
+                Some(Reason::CanceledByUser),
+                Some(ExitStatus::Code(0))
+            ),
             CANCELED
         );
         assert_eq!(code_of(TaskState::Running, Some(Reason::Started), None), GOES_ON);

@@ -92,10 +92,12 @@ impl LocalError {
         match self {
             Self::NoHome(_) => Some("set HOME, or XDG_STATE_HOME and XDG_CACHE_HOME"),
             Self::Relative { .. } => Some("write an absolute path, or unset the variable"),
-            Self::Directory { .. } | Self::Failed(_) => {
-                Some("make room there or make it writable, or name other places by XDG_STATE_HOME and XDG_CACHE_HOME")
+            Self::Directory { .. } | Self::Failed(_) => Some(
+                "make room there or make it writable, or name other places by XDG_STATE_HOME and XDG_CACHE_HOME",
+            ),
+            Self::Foreign { .. } => {
+                Some("remove it, or name another place by XDG_RUNTIME_DIR or XDG_STATE_HOME")
             }
-            Self::Foreign { .. } => Some("remove it, or name another place by XDG_RUNTIME_DIR or XDG_STATE_HOME"),
             Self::SocketPath { .. } => Some("name a shorter directory by XDG_RUNTIME_DIR or XDG_STATE_HOME"),
             Self::Dial(_) => Some("`haul local status` says what is there"),
             Self::Spawn(_) => None,
@@ -140,7 +142,10 @@ impl Local {
         match UnixSocket::open(self.socket()).await {
             Ok(stream) => Ok(Some(stream)),
             Err(DialError::Connect { source, .. })
-                if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                ) =>
             {
                 Ok(None)
             }

@@ -23,11 +23,16 @@ pub(crate) fn index_of(details: &JobDetails, name: &JobTask) -> Result<TaskIndex
         (None, None) | (Some(0), None) => Ok(0),
         (None, Some(array)) => Ok(array.first),
         (Some(index), Some(array)) if (array.first..=array.last).contains(&index) => Ok(index),
-        (Some(index), Some(array)) => Err(Failure::usage(format!("job {} has no task {index}", details.job.id))
-            .at(format!("its tasks are {} to {}", array.first, array.last))),
-        (Some(index), None) => Err(Failure::usage(format!("job {} has no task {index}", details.job.id))
-            .at("it is no array")
-            .help(format!("leave the index out: {}", details.job.id))),
+        (Some(index), Some(array)) => Err(Failure::usage(format!(
+            "job {} has no task {index}",
+            details.job.id
+        ))
+        .at(format!("its tasks are {} to {}", array.first, array.last))),
+        (Some(index), None) => Err(
+            Failure::usage(format!("job {} has no task {index}", details.job.id))
+                .at("it is no array")
+                .help(format!("leave the index out: {}", details.job.id)),
+        ),
     }
 }
 

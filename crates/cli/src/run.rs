@@ -45,7 +45,9 @@ pub(crate) async fn run(args: Box<RunArgs>, context: &mut Context) -> Result<Exi
         detached: args.detach,
     });
     if args.detach {
-        context.output.hint(&format!("`haul logs -f {id}` watches it, `haul cancel {id}` stops it"));
+        context.output.hint(&format!(
+            "`haul logs -f {id}` watches it, `haul cancel {id}` stops it"
+        ));
         return Ok(Exit::SUCCESS);
     }
     let to = args.fetch_outputs.as_ref().map(|dir| cwd.join(dir));
@@ -73,7 +75,9 @@ pub(crate) async fn to_its_end(
                     bring_outputs(client, &task, &dir, context).await?;
                 }
                 _ if task.outputs.is_some() => {
-                    context.output.hint(&format!("it left outputs: `haul outputs get {id}` brings them here"));
+                    context.output.hint(&format!(
+                        "it left outputs: `haul outputs get {id}` brings them here"
+                    ));
                 }
                 _ => {}
             }
@@ -82,14 +86,24 @@ pub(crate) async fn to_its_end(
     }
 }
 
-async fn bring_outputs(client: &Client, task: &Task, dir: &Path, context: &mut Context) -> Result<(), Failure> {
+async fn bring_outputs(
+    client: &Client,
+    task: &Task,
+    dir: &Path,
+    context: &mut Context,
+) -> Result<(), Failure> {
     let Some(snapshot) = task.outputs else {
         context.output.hint("it left nothing in ./outputs");
         return Ok(());
     };
     let fetched = outputs::bring(client, snapshot, dir.to_owned(), Overwrite::Replace).await?;
     let totals = fetched.totals;
-    let text = format!("{} outputs, {}, in {}", totals.files, haul_types::ByteSize(totals.bytes), dir.display());
+    let text = format!(
+        "{} outputs, {}, in {}",
+        totals.files,
+        haul_types::ByteSize(totals.bytes),
+        dir.display()
+    );
     if context.mode != Mode::Quiet {
         context.output.event(&Event::Progress(&text));
     }
@@ -110,6 +124,13 @@ fn tell_end(id: JobId, task: &Task, exit: Exit, context: &mut Context) {
         "" => last.reason.as_str().replace('_', " "),
         detail => crate::text::printable(detail).into_owned(),
     };
-    let how = task.exit.map(|exit| format!(", {exit}")).unwrap_or_default();
-    context.output.hint(&format!("job {id} {}: {why}{how}; `haul show {id}` tells more", task.state));
+    let how = task
+        .exit
+        .map(|exit| exit.to_string())
+        .filter(|how| !why.contains(how));
+    let how = how.map(|how| format!(", {how}")).unwrap_or_default();
+    context.output.hint(&format!(
+        "job {id} {}: {why}{how}; `haul show {id}` tells more",
+        task.state
+    ));
 }

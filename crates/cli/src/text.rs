@@ -11,7 +11,8 @@ use jiff::tz::TimeZone;
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     let bad = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     if !text.contains(bad) {
         return Cow::Borrowed(text);
@@ -65,7 +66,12 @@ pub fn now_unix_ms() -> u64 {
 pub fn time(unix_ms: u64, zone: &TimeZone) -> String {
     stamp(unix_ms).map_or_else(
         || "?".to_owned(),
-        |stamp| stamp.to_zoned_datetime(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        |stamp| {
+            stamp
+                .to_zoned_datetime(zone.clone())
+                .strftime("%Y-%m-%d %H:%M:%S")
+                .to_string()
+        },
     )
 }
 

@@ -19,7 +19,9 @@ pub struct JobTask {
 
 /// Text that names no job.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} does not name a job: write its id or the beginning of it, `last`, and for a task .INDEX after that")]
+#[error(
+    "{0:?} does not name a job: write its id or the beginning of it, `last`, and for a task .INDEX after that"
+)]
 pub struct NotAJobTask(String);
 
 impl FromStr for JobTask {
@@ -31,7 +33,8 @@ impl FromStr for JobTask {
             Some((job, index)) => (job, Some(index.parse().map_err(|_| bad())?)),
             None => (text, None),
         };
-        let plain = !job.is_empty() && job.len() <= 12 && job.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let plain =
+            !job.is_empty() && job.len() <= 12 && job.bytes().all(|byte| byte.is_ascii_alphanumeric());
         if plain {
             Ok(Self {
                 job: job.to_ascii_lowercase(),
@@ -95,7 +98,13 @@ pub struct JobsArgs {
     #[arg(long, value_enum, value_name = "STATE")]
     pub state: Vec<StateName>,
     /// At most so many
-    #[arg(long, short = 'n', default_value_t = 20, value_name = "N", conflicts_with = "all")]
+    #[arg(
+        long,
+        short = 'n',
+        default_value_t = 20,
+        value_name = "N",
+        conflicts_with = "all"
+    )]
     pub limit: u32,
     /// All of them
     #[arg(long, short)]

@@ -14,19 +14,20 @@ use haul_types::{ArraySpec, ByteSize, parse_duration};
     after_help = "Use --help for what is sent, where it runs, and what the exit codes mean.",
     after_long_help = "\
 What is sent:
-  The script's directory, or --dir; for a PROGRAM the current one. Not what .haulignore leaves out (or else
-  .amlignore, or else the .gitignore files), nor .git, nor virtual environments. What was sent before is not
-  sent again.
+  The script's directory, or --dir; for a PROGRAM the current one. Not what .haulignore leaves
+  out (or else .amlignore, or else the .gitignore files), nor .git, nor virtual environments.
+  What was sent before is not sent again.
 
 Where it runs:
-  In a fresh copy of that directory. A .py file is run by the environment's Python; another script by itself if
-  it is executable, else by the interpreter that its first line names. The environment is made from what lies
-  beside the script (requirements.txt, or pyproject.toml with uv.lock), unless --python, --requirements,
-  --project or --no-env say otherwise. What the script leaves in ./outputs is kept: see --fetch-outputs.
+  In a fresh copy of that directory. A .py file is run by the environment's Python; another
+  script by itself if it is executable, else by the interpreter that its first line names. The
+  environment is made from what lies beside the script (requirements.txt, or pyproject.toml with
+  uv.lock), unless --python PATH, --requirements, --project or --no-env say otherwise. What the
+  script leaves in ./outputs is kept: see --fetch-outputs.
 
-Ctrl-C asks whether to stop the job or to leave it running; a second one leaves it running at once. Without a
-terminal, SIGINT and SIGTERM stop the job and wait for its end; a second one leaves at once. A closed terminal
-or a closed standard output leaves the job running.
+Ctrl-C asks whether to stop the job or to leave it running; a second one leaves it running at
+once. Without a terminal, SIGINT and SIGTERM stop the job and wait for its end; a second one
+leaves at once. A closed terminal or a closed standard output leaves the job running.
 
 Exit codes:
   the script's own; 128 + N if signal N ended it
@@ -113,7 +114,6 @@ pub struct RunArgs {
     #[arg(
         required = true,
         trailing_var_arg = true,
-        allow_hyphen_values = true,
         value_name = "SCRIPT",
         value_hint = ValueHint::CommandWithArguments
     )]

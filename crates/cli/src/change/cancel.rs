@@ -24,7 +24,9 @@ pub(crate) async fn cancel(args: CancelArgs, context: &mut Context) -> Result<Ex
         if client.cancel(id, index).await? {
             context.output.hint(&format!("{name} had ended already"));
         } else {
-            context.output.hint(&format!("{name} is being stopped; `haul wait {name}` waits for its end"));
+            context.output.hint(&format!(
+                "{name} is being stopped; `haul wait {name}` waits for its end"
+            ));
         }
     }
     Ok(Exit::SUCCESS)

@@ -18,18 +18,25 @@ pub(crate) async fn environments(args: EnvArgs, context: &mut Context) -> Result
         EnvCommand::Rm { keys } => {
             let mut removed = Removed::default();
             for key in keys {
-                let some = client.remove_environment(&key).await.map_err(|error| match error {
-                    haul_client::CallError::NotFound(_) => Failure::usage(format!("there is no environment {key}"))
-                        .help("`haul env ls` lists those that are there"),
-                    error => error.into(),
-                })?;
+                let some = client
+                    .remove_environment(&key)
+                    .await
+                    .map_err(|error| match error {
+                        haul_client::CallError::NotFound(_) => {
+                            Failure::usage(format!("there is no environment {key}"))
+                                .help("`haul env ls` lists those that are there")
+                        }
+                        error => error.into(),
+                    })?;
                 removed.keys.extend(some.keys);
                 removed.freed.0 += some.freed.0;
             }
             context.output.report(&RemovedReport(&removed));
         }
         EnvCommand::Prune { unused_for, keep } => {
-            let removed = client.prune_environments(unused_for.unwrap_or_default(), keep).await?;
+            let removed = client
+                .prune_environments(unused_for.unwrap_or_default(), keep)
+                .await?;
             context.output.report(&RemovedReport(&removed));
         }
     }

@@ -30,7 +30,11 @@ pub(crate) async fn outputs(args: OutputsArgs, context: &mut Context) -> Result<
             };
             let usual = if logs { "logs" } else { "outputs" };
             let dir = to.unwrap_or_else(|| usual.into());
-            let overwrite = if force { Overwrite::Replace } else { Overwrite::Refuse };
+            let overwrite = if force {
+                Overwrite::Replace
+            } else {
+                Overwrite::Refuse
+            };
             let fetched = bring(&client, snapshot, dir.clone(), overwrite).await?;
             context.output.report(&FetchedReport { fetched, dir: &dir });
         }
@@ -63,7 +67,9 @@ async fn left_by(
     }
     let index = index_of(&details, name)?;
     let task = task_of(client, &details, index).await?;
-    let left = task.as_ref().and_then(|task| if logs { task.logs } else { task.outputs });
+    let left = task
+        .as_ref()
+        .and_then(|task| if logs { task.logs } else { task.outputs });
     if left.is_none() {
         let ended = task.is_some_and(|task| task.state.is_terminal());
         let what = if logs { "./logs" } else { "./outputs" };

@@ -11,7 +11,9 @@ pub(crate) async fn remove(args: RemoveArgs, context: &mut Context) -> Result<Ex
     let mut wanted = Vec::new();
     for name in &args.jobs {
         if name.task.is_some() {
-            return Err(Failure::usage(format!("{name} is a task: jobs are removed as a whole")));
+            return Err(Failure::usage(format!(
+                "{name} is a task: jobs are removed as a whole"
+            )));
         }
         let job = find(&client, name).await?.job;
         if !job.state.is_terminal() {

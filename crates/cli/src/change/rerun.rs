@@ -13,14 +13,19 @@ use crate::run;
 
 pub(crate) async fn rerun(args: RerunArgs, context: &mut Context) -> Result<Exit, Failure> {
     if args.job.task.is_some() {
-        return Err(Failure::usage(format!("{} is a task: jobs are run again as a whole", args.job)));
+        return Err(Failure::usage(format!(
+            "{} is a task: jobs are run again as a whole",
+            args.job
+        )));
     }
     let client = context.client().await?;
     let spec = find(&client, &args.job).await?.spec;
     let id = JobId::random();
     client.submit(id, &spec).await.map_err(|error| match error {
-        SubmitError::SnapshotMissing => Failure::usage(format!("the directory of job {} is no longer there", args.job))
-            .help("run it from your own directory again: haul run"),
+        SubmitError::SnapshotMissing => {
+            Failure::usage(format!("the directory of job {} is no longer there", args.job))
+                .help("run it from your own directory again: haul run")
+        }
         error => error.into(),
     })?;
     context.output.event(&Event::Submitted {

@@ -23,18 +23,34 @@ pub(crate) async fn doctor(context: &mut Context) -> Result<Exit, Failure> {
         checks.push(space("cache", local.cache()));
         checks.extend(controller(&local).await);
     }
-    checks.push(program("python3", "install Python 3, or name one by --python", true));
-    checks.push(program("uv", "none is needed here: Haul fetches uv itself when an environment is built", false));
+    checks.push(program(
+        "python3",
+        "install Python 3, or name one by --python",
+        true,
+    ));
+    checks.push(program(
+        "uv",
+        "none is needed here: Haul fetches uv itself when an environment is built",
+        false,
+    ));
     context.output.report(&DoctorReport(&checks));
     let good = checks.iter().all(|check| check.found.is_ok());
-    Ok(if good { Exit::SUCCESS } else { Exit(exit::INFRASTRUCTURE) })
+    Ok(if good {
+        Exit::SUCCESS
+    } else {
+        Exit(exit::INFRASTRUCTURE)
+    })
 }
 
 fn directories(local: &Local) -> Check {
     let made = local.make_directories();
     Check {
         name: "directories",
-        help: made.as_ref().err().and_then(LocalError::advice).map(str::to_owned),
+        help: made
+            .as_ref()
+            .err()
+            .and_then(LocalError::advice)
+            .map(str::to_owned),
         found: match made {
             Ok(()) => Ok(local.state().display().to_string()),
             Err(error) => Err(with_source(&error)),
@@ -51,7 +67,9 @@ fn space(name: &'static str, path: &Path) -> Check {
         }
         Err(error) => Err(format!("{}: {error}", path.display())),
     };
-    let help = found.is_err().then(|| "free some space: `haul rm JOB`, `haul env prune`".to_owned());
+    let help = found
+        .is_err()
+        .then(|| "free some space: `haul rm JOB`, `haul env prune`".to_owned());
     Check { name, found, help }
 }
 
@@ -74,7 +92,10 @@ async fn controller(local: &Local) -> Vec<Check> {
         },
         Ok(it) => Check {
             name: "controller",
-            found: Ok(format!("process {}, version {}, of another build than this program", it.pid, it.version)),
+            found: Ok(format!(
+                "process {}, version {}, of another build than this program",
+                it.pid, it.version
+            )),
             help: Some("`haul local stop`; the next command starts this one's".to_owned()),
         },
         Err(error) => broken("controller", with_source(&error)),
@@ -82,10 +103,18 @@ async fn controller(local: &Local) -> Vec<Check> {
     checks.push(match client.nodes().await {
         Ok(nodes) if nodes.iter().any(|node| node.connected) => Check {
             name: "agent",
-            found: Ok(nodes.iter().filter(|node| node.connected).map(|node| node.name.clone()).collect::<Vec<_>>().join(", ")),
+            found: Ok(nodes
+                .iter()
+                .filter(|node| node.connected)
+                .map(|node| node.name.clone())
+                .collect::<Vec<_>>()
+                .join(", ")),
             help: None,
         },
-        Ok(_) => broken("agent", "none is connected; one that was just started may need a moment".to_owned()),
+        Ok(_) => broken(
+            "agent",
+            "none is connected; one that was just started may need a moment".to_owned(),
+        ),
         Err(error) => broken("agent", with_source(&error)),
     });
     checks
@@ -100,7 +129,11 @@ fn program(name: &'static str, help: &str, needed: bool) -> Check {
         },
         None => Check {
             name,
-            found: if needed { Err("not on the PATH".to_owned()) } else { Ok("not on the PATH".to_owned()) },
+            found: if needed {
+                Err("not on the PATH".to_owned())
+            } else {
+                Ok("not on the PATH".to_owned())
+            },
             help: Some(help.to_owned()),
         },
     }

@@ -165,7 +165,11 @@ fn make_private(path: &Path) -> Result<(), LocalError> {
     };
     // Parents as usual; only our own directory is closed.
     if let Some(parent) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)
+            .map_err(failed)?;
     }
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -217,7 +221,10 @@ mod tests {
     #[test]
     fn everything_is_below_the_home_directory_by_default() {
         let local = Local::at(&settings(Path::new("/home/u"))).unwrap();
-        assert_eq!(local.socket(), Path::new("/home/u/.local/state/haul/run/controller.sock"));
+        assert_eq!(
+            local.socket(),
+            Path::new("/home/u/.local/state/haul/run/controller.sock")
+        );
         assert_eq!(local.cache(), Path::new("/home/u/.cache/haul"));
     }
 
@@ -242,13 +249,19 @@ mod tests {
     #[test]
     fn a_socket_path_that_cannot_be_is_an_error() {
         let long = Path::new("/").join("d".repeat(100));
-        assert!(matches!(Local::at(&settings(&long)), Err(LocalError::SocketPath { .. })));
+        assert!(matches!(
+            Local::at(&settings(&long)),
+            Err(LocalError::SocketPath { .. })
+        ));
     }
 
     #[test]
     fn relative_and_missing_homes_are_errors() {
         let mut none = Whereabouts::default();
-        assert!(matches!(Local::at(&none), Err(LocalError::NoHome("XDG_STATE_HOME"))));
+        assert!(matches!(
+            Local::at(&none),
+            Err(LocalError::NoHome("XDG_STATE_HOME"))
+        ));
         none.state_home = Some("state".into());
         assert!(matches!(Local::at(&none), Err(LocalError::Relative { .. })));
     }
@@ -261,7 +274,12 @@ mod tests {
         std::fs::set_permissions(local.state(), std::fs::Permissions::from_mode(0o755)).unwrap();
         local.make_directories().unwrap();
         for path in [local.state(), local.cache(), local.socket().parent().unwrap()] {
-            assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o700, "{}", path.display());
+            assert_eq!(
+                path.metadata().unwrap().mode() & 0o777,
+                0o700,
+                "{}",
+                path.display()
+            );
         }
     }
 

@@ -59,7 +59,10 @@ impl Report for EnvironmentsReport<'_> {
     }
 
     fn quiet(&self) -> String {
-        self.0.iter().map(|environment| format!("{}\n", environment.key)).collect()
+        self.0
+            .iter()
+            .map(|environment| format!("{}\n", environment.key))
+            .collect()
     }
 }
 

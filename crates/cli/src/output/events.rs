@@ -59,20 +59,26 @@ impl Event<'_> {
     /// The line for people, if they are to be told.
     pub(super) fn people(&self, drawing: &Drawing) -> Option<String> {
         let line = match self {
-            Self::Submitted { id, name, detached: false } => {
-                drawing.dim(&format!("job {id} ({})", printable(name)))
-            }
+            Self::Submitted {
+                id,
+                name,
+                detached: false,
+            } => drawing.dim(&format!("job {id} ({})", printable(name))),
             Self::Progress(text) => drawing.dim(text),
             Self::Sums(job) => drawing.dim(&sums(&job.counts)),
-            Self::Attempt(attempt) => {
-                drawing.dim(&format!("attempt {attempt}: the one before was lost; its output begins anew"))
-            }
-            Self::Lost(why) => {
-                drawing.dim(&format!("the connection was lost ({}); trying again", printable(why)))
-            }
+            Self::Attempt(attempt) => drawing.dim(&format!(
+                "attempt {attempt}: the one before was lost; its output begins anew"
+            )),
+            Self::Lost(why) => drawing.dim(&format!(
+                "the connection was lost ({}); trying again",
+                printable(why)
+            )),
             Self::Resumed => drawing.dim("connected again"),
             Self::Detached(id) => format!("job {id} goes on; `haul logs -f {id}` watches it"),
-            Self::Submitted { detached: true, .. } | Self::Task(_) | Self::Log { .. } | Self::Ended { .. } => {
+            Self::Submitted { detached: true, .. }
+            | Self::Task(_)
+            | Self::Log { .. }
+            | Self::Ended { .. } => {
                 return None;
             }
         };
@@ -82,7 +88,9 @@ impl Event<'_> {
     /// What belongs on standard output.
     pub(super) fn data(&self) -> Option<String> {
         match self {
-            Self::Submitted { id, detached: true, .. } => Some(id.to_string()),
+            Self::Submitted {
+                id, detached: true, ..
+            } => Some(id.to_string()),
             _ => None,
         }
     }
@@ -101,7 +109,9 @@ impl Event<'_> {
                 "exit": exit_json(task.exit),
                 "transition": task.last().map(transition_json),
             }),
-            Self::Sums(job) => json!({ "event": "counts", "state": job.state, "counts": counts_json(&job.counts) }),
+            Self::Sums(job) => {
+                json!({ "event": "counts", "state": job.state, "counts": counts_json(&job.counts) })
+            }
             Self::Log { stream, offset, data } => match std::str::from_utf8(data) {
                 Ok(text) => json!({ "event": "log", "stream": stream, "offset": offset, "text": text }),
                 Err(_) => json!({ "event": "log", "stream": stream, "offset": offset, "bytes": data }),

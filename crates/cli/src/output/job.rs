@@ -24,8 +24,11 @@ impl Report for JobReport<'_> {
     fn people(&self, drawing: &Drawing) -> String {
         let JobDetails { job, spec, .. } = self.details;
         let mut lines = Vec::new();
-        let mut line = |name: &str, value: String| lines.push(format!("{:<12} {value}\n", format!("{name}:")));
-        let id = self.task.map_or_else(|| job.id.to_string(), |task| format!("{}.{}", job.id, task.index));
+        let mut line =
+            |name: &str, value: String| lines.push(format!("{:<12} {value}\n", format!("{name}:")));
+        let id = self
+            .task
+            .map_or_else(|| job.id.to_string(), |task| format!("{}.{}", job.id, task.index));
         line("job", drawing.bold(&id));
         line("name", printable(&job.name).into_owned());
         let (state, exit) = match self.task {
@@ -41,7 +44,10 @@ impl Report for JobReport<'_> {
             line("waits for", printable(&self.details.waiting_for).into_owned());
         }
         line("command", printable(&command(spec)).into_owned());
-        line("environment", printable(&environment(&spec.environment)).into_owned());
+        line(
+            "environment",
+            printable(&environment(&spec.environment)).into_owned(),
+        );
         if let Some(array) = spec.array {
             line("array", array.to_string());
         }
@@ -108,7 +114,11 @@ impl JobReport<'_> {
         for task in tasks.iter().take(TASKS_SHOWN) {
             let took = match (task.timeline.first(), task.last()) {
                 (Some(first), Some(last)) => {
-                    let until = if task.state.is_terminal() { last.at_unix_ms } else { drawing.now_unix_ms };
+                    let until = if task.state.is_terminal() {
+                        last.at_unix_ms
+                    } else {
+                        drawing.now_unix_ms
+                    };
                     duration(between(first.at_unix_ms, until))
                 }
                 _ => String::new(),
@@ -116,7 +126,9 @@ impl JobReport<'_> {
             table.add_row([
                 task.index.to_string(),
                 drawing.state(task.state),
-                task.exit.map(|exit| exit.shell_code().to_string()).unwrap_or_default(),
+                task.exit
+                    .map(|exit| exit.shell_code().to_string())
+                    .unwrap_or_default(),
                 took,
                 task.last().map(why).unwrap_or_default(),
             ]);
@@ -132,7 +144,10 @@ fn timeline(task: &Task, drawing: &Drawing) -> String {
         let length = match next {
             Some(next) => duration(between(entered.at_unix_ms, next)),
             None if entered.state.is_terminal() => String::new(),
-            None => format!("{} so far", duration(between(entered.at_unix_ms, drawing.now_unix_ms))),
+            None => format!(
+                "{} so far",
+                duration(between(entered.at_unix_ms, drawing.now_unix_ms))
+            ),
         };
         table.add_row([
             time(entered.at_unix_ms, &drawing.zone),
@@ -161,7 +176,13 @@ fn command(spec: &JobSpec) -> String {
     let words: Vec<String> = spec
         .command
         .iter()
-        .map(|word| if word == JobSpec::PYTHON { "python".to_owned() } else { quoted(word) })
+        .map(|word| {
+            if word == JobSpec::PYTHON {
+                "python".to_owned()
+            } else {
+                quoted(word)
+            }
+        })
         .collect();
     words.join(" ")
 }

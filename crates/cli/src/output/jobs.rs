@@ -30,7 +30,10 @@ impl Report for JobsReport<'_> {
                 0 | 1 => state,
                 _ => format!("{state} {}/{total}", ended.map(|s| job.counts.of(s)).sum::<u32>()),
             };
-            let took = between(job.created_unix_ms, job.ended_unix_ms.unwrap_or(drawing.now_unix_ms));
+            let took = between(
+                job.created_unix_ms,
+                job.ended_unix_ms.unwrap_or(drawing.now_unix_ms),
+            );
             table.add_row([
                 job.id.to_string(),
                 state,

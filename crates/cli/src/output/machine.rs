@@ -48,7 +48,10 @@ impl Report for NodesReport<'_> {
     }
 
     fn quiet(&self) -> String {
-        self.0.iter().map(|node| format!("{}\n", printable(&node.name))).collect()
+        self.0
+            .iter()
+            .map(|node| format!("{}\n", printable(&node.name)))
+            .collect()
     }
 }
 
@@ -105,7 +108,11 @@ impl Report for LocalReport<'_> {
     }
 
     fn quiet(&self) -> String {
-        let word = if self.controller.is_some() { "running" } else { "stopped" };
+        let word = if self.controller.is_some() {
+            "running"
+        } else {
+            "stopped"
+        };
         format!("{word}\n")
     }
 }
@@ -157,7 +164,13 @@ impl Report for DoctorReport<'_> {
     fn quiet(&self) -> String {
         self.0
             .iter()
-            .filter_map(|check| check.found.as_ref().err().map(|found| format!("{}: {found}\n", check.name)))
+            .filter_map(|check| {
+                check
+                    .found
+                    .as_ref()
+                    .err()
+                    .map(|found| format!("{}: {found}\n", check.name))
+            })
             .collect()
     }
 }

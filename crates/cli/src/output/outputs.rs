@@ -48,7 +48,9 @@ impl Report for OutputsReport<'_> {
     }
 
     fn quiet(&self) -> String {
-        self.files().map(|(path, _)| format!("{}\n", Name::from(path))).collect()
+        self.files()
+            .map(|(path, _)| format!("{}\n", Name::from(path)))
+            .collect()
     }
 }
 

@@ -15,5 +15,8 @@ pub(super) fn new<const N: usize>(headings: [&str; N]) -> Table {
 
 /// Its lines, without blanks at their ends.
 pub(super) fn text(table: &Table) -> String {
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    table
+        .lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
 }

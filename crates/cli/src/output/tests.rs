@@ -2,7 +2,8 @@
 
 use haul_client::{Environment, Job, JobDetails, Removed, Task};
 use haul_types::{
-    ArraySpec, ByteSize, Digest, EnvironmentSpec, ExitStatus, JobId, JobSpec, Reason, TaskCounts, TaskState, Transition,
+    ArraySpec, ByteSize, Digest, EnvironmentSpec, ExitStatus, JobId, JobSpec, Reason, TaskCounts, TaskState,
+    Transition,
 };
 use jiff::tz::TimeZone;
 
@@ -51,7 +52,12 @@ fn failed_task(index: u32) -> Task {
             step(TaskState::Preparing, Reason::Assigned, "", 5),
             step(TaskState::Running, Reason::Started, "", 2_100),
             step(TaskState::Finalizing, Reason::Exited, "", 60_000),
-            step(TaskState::Failed, Reason::Exited, "the script \u{1b}[31mended", 61_000),
+            step(
+                TaskState::Failed,
+                Reason::Exited,
+                "the script \u{1b}[31mended",
+                61_000,
+            ),
         ],
         outputs: Some(Digest::of(b"outputs")),
         logs: None,
@@ -84,17 +90,35 @@ fn a_list_of_jobs() {
         job("train.py", TaskState::Running, [0, 0, 1, 0, 0, 0, 0]),
         job("a\u{1b}[2Jb", TaskState::Failed, [0, 0, 0, 0, 98, 2, 0]),
     ];
-    let report = JobsReport { jobs: &jobs, more: true };
+    let report = JobsReport {
+        jobs: &jobs,
+        more: true,
+    };
     insta::assert_snapshot!("jobs", report.people(&plain()));
     insta::assert_snapshot!("jobs_json", format!("{:#}", report.json()));
-    insta::assert_snapshot!("jobs_colored", report.people(&Drawing { colored: true, ..plain() }).escape_debug());
+    insta::assert_snapshot!(
+        "jobs_colored",
+        report
+            .people(&Drawing {
+                colored: true,
+                ..plain()
+            })
+            .escape_debug()
+    );
     assert_eq!(report.quiet(), "00010000000 0\n00010000000 0\n".replace(' ', ""));
 }
 
 #[test]
 fn one_job() {
-    let details = details(None, job("train.py", TaskState::Failed, [0, 0, 0, 0, 0, 1, 0]), vec![failed_task(0)]);
-    let report = JobReport { details: &details, task: None };
+    let details = details(
+        None,
+        job("train.py", TaskState::Failed, [0, 0, 0, 0, 0, 1, 0]),
+        vec![failed_task(0)],
+    );
+    let report = JobReport {
+        details: &details,
+        task: None,
+    };
     insta::assert_snapshot!("show", report.people(&plain()));
     insta::assert_snapshot!("show_json", format!("{:#}", report.json()));
     assert_eq!(report.quiet(), "failed\n");
@@ -106,9 +130,23 @@ fn an_array() {
     let sums = job("sweep.py", TaskState::Running, [60, 0, 8, 0, 30, 2, 0]);
     let mut waiting = details(array, sums, vec![failed_task(17)]);
     waiting.waiting_for = "a free slot".to_owned();
-    insta::assert_snapshot!("show_array", JobReport { details: &waiting, task: None }.people(&plain()));
+    insta::assert_snapshot!(
+        "show_array",
+        JobReport {
+            details: &waiting,
+            task: None
+        }
+        .people(&plain())
+    );
     let task = failed_task(17);
-    insta::assert_snapshot!("show_task", JobReport { details: &waiting, task: Some(&task) }.people(&plain()));
+    insta::assert_snapshot!(
+        "show_task",
+        JobReport {
+            details: &waiting,
+            task: Some(&task)
+        }
+        .people(&plain())
+    );
 }
 
 #[test]
@@ -135,7 +173,9 @@ fn environments() {
 
 #[test]
 fn errors_say_what_where_and_what_next() {
-    let failure = Failure::usage("cannot open \u{7}x").at("first\nsecond").help("do this");
+    let failure = Failure::usage("cannot open \u{7}x")
+        .at("first\nsecond")
+        .help("do this");
     insta::assert_snapshot!(people::describe(&failure, &plain()), @r"
     error: cannot open \u{7}x
       first
@@ -151,16 +191,32 @@ fn events_as_json_lines() {
     let job = job("x", TaskState::Running, [0, 0, 1, 0, 0, 0, 0]);
     let stdout = haul_types::StreamKind::Stdout;
     let events = [
-        Event::Submitted { id, name: "x", detached: false },
+        Event::Submitted {
+            id,
+            name: "x",
+            detached: false,
+        },
         Event::Task(&task),
         Event::Sums(&job),
-        Event::Log { stream: stdout, offset: 5, data: b"hi\n" },
-        Event::Log { stream: stdout, offset: 8, data: b"\xff" },
+        Event::Log {
+            stream: stdout,
+            offset: 5,
+            data: b"hi\n",
+        },
+        Event::Log {
+            stream: stdout,
+            offset: 8,
+            data: b"\xff",
+        },
         Event::Attempt(2),
         Event::Lost("reset"),
         Event::Resumed,
         Event::Detached(id),
-        Event::Ended { id, state: TaskState::Failed, exit_code: 3 },
+        Event::Ended {
+            id,
+            state: TaskState::Failed,
+            exit_code: 3,
+        },
     ];
     let lines: Vec<String> = events.iter().map(|event| event.json().to_string()).collect();
     insta::assert_snapshot!("events_json", lines.join("\n"));

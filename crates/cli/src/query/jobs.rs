@@ -17,7 +17,11 @@ pub(crate) async fn list(args: JobsArgs, context: &mut Context) -> Result<Exit, 
     let mut jobs = Vec::new();
     let mut next = None;
     loop {
-        let left = if args.all { PAGE } else { args.limit.saturating_sub(jobs.len() as u32) };
+        let left = if args.all {
+            PAGE
+        } else {
+            args.limit.saturating_sub(jobs.len() as u32)
+        };
         if left == 0 {
             break;
         }

@@ -21,7 +21,11 @@ use crate::text::now_unix_ms;
 const BACKWARDS: u64 = 64 << 10;
 
 pub(crate) async fn logs(args: LogsArgs, context: &mut Context) -> Result<Exit, Failure> {
-    let since = args.since.as_deref().map(|text| since(text, now_unix_ms())).transpose()?;
+    let since = args
+        .since
+        .as_deref()
+        .map(|text| since(text, now_unix_ms()))
+        .transpose()?;
     let client = context.client().await?;
     let details = find(&client, &args.job).await?;
     let index = index_of(&details, &args.job)?;
@@ -41,7 +45,11 @@ pub(crate) async fn logs(args: LogsArgs, context: &mut Context) -> Result<Exit, 
         context.output.hint("it ended before that time");
         return Ok(Exit::SUCCESS);
     }
-    let attempt = args.attempt.or_else(|| task.as_ref().map(|task| task.attempt).filter(|&attempt| attempt > 0));
+    let attempt = args.attempt.or_else(|| {
+        task.as_ref()
+            .map(|task| task.attempt)
+            .filter(|&attempt| attempt > 0)
+    });
     let id = TaskId {
         job: details.job.id,
         index,
@@ -89,7 +97,9 @@ async fn follow(
     printer: &mut Printer,
     context: &mut Context,
 ) -> Result<Exit, Failure> {
-    let Some(first) = ranges.first() else { return Ok(Exit::SUCCESS) };
+    let Some(first) = ranges.first() else {
+        return Ok(Exit::SUCCESS);
+    };
     let mut follow = client.follow(FollowTask {
         job: first.task.job,
         task: Some(first.task.index),
@@ -129,7 +139,13 @@ impl Printer {
     }
 
     /// Whether somebody still reads.
-    async fn print(&mut self, stream: StreamKind, offset: u64, data: bytes::Bytes, context: &mut Context) -> bool {
+    async fn print(
+        &mut self,
+        stream: StreamKind,
+        offset: u64,
+        data: bytes::Bytes,
+        context: &mut Context,
+    ) -> bool {
         if context.mode == Mode::Json {
             context.output.event(&Event::Log {
                 stream,
@@ -223,7 +239,11 @@ mod tests {
         assert_eq!(ends, 1);
         assert_eq!(line_start(&text[..6], 0, whole, 2, &mut ends), Some(4));
         let open = b"one\ntwo";
-        assert_eq!(line_start(open, 0, 7, 1, &mut 0), Some(4), "a last line without an end is one");
+        assert_eq!(
+            line_start(open, 0, 7, 1, &mut 0),
+            Some(4),
+            "a last line without an end is one"
+        );
     }
 
     #[test]

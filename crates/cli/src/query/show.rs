@@ -18,7 +18,10 @@ pub(crate) async fn show(args: ShowArgs, context: &mut Context) -> Result<Exit, 
             let index = index_of(&details, &args.job)?;
             let task = task_of(&client, &details, index).await?;
             Some(task.ok_or_else(|| {
-                Failure::usage(format!("nothing has happened to task {index} of job {} yet", details.job.id))
+                Failure::usage(format!(
+                    "nothing has happened to task {index} of job {} yet",
+                    details.job.id
+                ))
             })?)
         }
     };
@@ -37,7 +40,9 @@ pub(crate) async fn show(args: ShowArgs, context: &mut Context) -> Result<Exit, 
     });
     let id = details.job.id;
     if !details.job.state.is_terminal() {
-        context.output.hint(&format!("`haul logs -f {id}` watches it, `haul cancel {id}` stops it"));
+        context.output.hint(&format!(
+            "`haul logs -f {id}` watches it, `haul cancel {id}` stops it"
+        ));
     }
     Ok(Exit::SUCCESS)
 }

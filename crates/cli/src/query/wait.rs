@@ -21,7 +21,9 @@ pub(crate) async fn wait(args: WaitArgs, context: &mut Context) -> Result<Exit, 
     match waited {
         Ok(exit) => exit,
         Err(_) => {
-            context.output.hint(&format!("job {id} has not ended; `haul show {id}` says what it does"));
+            context.output.hint(&format!(
+                "job {id} has not ended; `haul show {id}` says what it does"
+            ));
             Ok(Exit(exit::GOES_ON))
         }
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use haul_client::{Client, FollowEvent, FollowJob, Job};
-use haul_types::{JobId, TaskState};
+use haul_types::{JobId, TaskCounts, TaskState};
 
 use crate::context::Context;
 use crate::exit::{self, Exit};
@@ -21,6 +21,7 @@ pub(super) async fn follow(client: &Client, id: JobId, context: &mut Context) ->
     let mut follow = client.follow_sums(FollowJob { job: id });
     let bar = context.may_draw().then(super::progress::spinner);
     let mut told: Option<Instant> = None;
+    let mut told_of: Option<TaskCounts> = None;
     let mut last: Option<Box<Job>> = None;
     let mut asked_to_stop = false;
     loop {
@@ -51,6 +52,7 @@ pub(super) async fn follow(client: &Client, id: JobId, context: &mut Context) ->
                     } else if context.mode == Mode::Json || told.is_none_or(|at| at.elapsed() >= LINE_EVERY) {
                         context.output.event(&Event::Sums(&job));
                         told = Some(Instant::now());
+                        told_of = Some(job.counts);
                     }
                     last = Some(job);
                 }
@@ -64,9 +66,13 @@ pub(super) async fn follow(client: &Client, id: JobId, context: &mut Context) ->
         bar.finish_and_clear();
     }
     let Some(job) = last else {
-        return Err(Failure::infrastructure("the controller ended the stream without saying how the job ended"));
+        return Err(Failure::infrastructure(
+            "the controller ended the stream without saying how the job ended",
+        ));
     };
-    context.output.event(&Event::Sums(&job));
+    if told_of != Some(job.counts) {
+        context.output.event(&Event::Sums(&job));
+    }
     let exit = exit_of(client, &job, context).await?;
     context.output.event(&Event::Ended {
         id,

@@ -32,7 +32,8 @@ pub(crate) async fn follow(
     task: Option<TaskIndex>,
     context: &mut Context,
 ) -> Result<Followed, Failure> {
-    let cannot_listen = |error: io::Error| Failure::infrastructure("cannot listen for signals").because(&error);
+    let cannot_listen =
+        |error: io::Error| Failure::infrastructure("cannot listen for signals").because(&error);
     let mut interrupts = Interrupts::listen().map_err(cannot_listen)?;
     let mut pass = Pass::new(client, id, task, context)?;
     let mut asked_to_stop = false;
@@ -84,7 +85,9 @@ async fn on_interrupt(
     }
     match wish(interrupt, interrupts).await {
         Some(true) => {
-            context.output.event(&Event::Progress("stopping the job; once more leaves it to stop by itself"));
+            context.output.event(&Event::Progress(
+                "stopping the job; once more leaves it to stop by itself",
+            ));
             Next::Stop
         }
         Some(false) => Next::Leave(exit::GOES_ON),
@@ -132,14 +135,20 @@ struct Pass<'a> {
 const HELD_SETUP: usize = 1 << 20;
 
 impl<'a> Pass<'a> {
-    fn new(client: &Client, job: JobId, task: Option<TaskIndex>, context: &'a mut Context) -> Result<Self, Failure> {
+    fn new(
+        client: &Client,
+        job: JobId,
+        task: Option<TaskIndex>,
+        context: &'a mut Context,
+    ) -> Result<Self, Failure> {
         let follow = client.follow(FollowTask {
             job,
             task,
             attempt: None,
             positions: StreamKind::ALL.into_iter().map(|stream| (stream, 0)).collect(),
         });
-        let closed = |error: io::Error| Failure::usage("standard output or standard error is closed").because(&error);
+        let closed =
+            |error: io::Error| Failure::usage("standard output or standard error is closed").because(&error);
         Ok(Self {
             context,
             follow,
@@ -252,9 +261,13 @@ impl<'a> Pass<'a> {
             spinner.finish_and_clear();
         }
         let Some(task) = self.task.take() else {
-            return Err(Failure::infrastructure("the controller ended the stream without saying how the job ended"));
+            return Err(Failure::infrastructure(
+                "the controller ended the stream without saying how the job ended",
+            ));
         };
-        let setup_failed = task.last().is_some_and(|last| last.reason == Reason::EnvironmentFailed);
+        let setup_failed = task
+            .last()
+            .is_some_and(|last| last.reason == Reason::EnvironmentFailed);
         if setup_failed && !self.held_setup.is_empty() {
             let _ = self.stderr.begin(std::mem::take(&mut self.held_setup).into());
             let _ = self.stderr.settle().await;

@@ -28,7 +28,11 @@ pub(super) fn environment(
             path: inside(file, "--requirements", dir, cwd)?,
         }),
         (None, Some(file)) => {
-            let file = if cwd.join(file).is_dir() { file.join("pyproject.toml") } else { file.clone() };
+            let file = if cwd.join(file).is_dir() {
+                file.join("pyproject.toml")
+            } else {
+                file.clone()
+            };
             Some(Requirements::Project {
                 path: inside(&file, "--project", dir, cwd)?,
             })
@@ -54,15 +58,18 @@ pub(super) fn environment(
         Some(Python::Version(version)) => {
             let name = format!("python{version}");
             if find_on_path(&name).is_none() {
-                return Err(Failure::usage(format!("there is no {name} on the PATH"))
-                    .help("name an interpreter by its path, or add a requirements.txt to have an environment built"));
+                return Err(Failure::usage(format!("there is no {name} on the PATH")).help(
+                    "name an interpreter by its path, or add a requirements.txt to have an environment built",
+                ));
             }
             Ok(EnvironmentSpec::Python { interpreter: name })
         }
         None => {
             let needs_python = command.first().is_some_and(|word| word == JobSpec::PYTHON);
             if needs_python && find_on_path("python3").is_none() {
-                return Err(Failure::usage("there is no python3 on the PATH").help("name an interpreter by --python"));
+                return Err(
+                    Failure::usage("there is no python3 on the PATH").help("name an interpreter by --python")
+                );
             }
             Ok(EnvironmentSpec::Node)
         }
@@ -97,7 +104,8 @@ fn python(said: &str, cwd: &Path) -> Result<Python, Failure> {
         return Err(not_there());
     }
     if !is_executable(&path) {
-        return Err(Failure::usage(format!("{} cannot be executed", path.display())).help("chmod +x, or name another"));
+        return Err(Failure::usage(format!("{} cannot be executed", path.display()))
+            .help("chmod +x, or name another"));
     }
     prove(&path)?;
     Ok(Python::Existing(inner_text(&path)?))
@@ -119,7 +127,11 @@ fn prove(path: &Path) -> Result<(), Failure> {
         Ok(answer) => {
             let said = String::from_utf8_lossy(&answer.stderr);
             let last = said.lines().last().unwrap_or("").to_owned();
-            Err(not_python().at(format!("it ended with {}{}{last}", answer.status, if last.is_empty() { "" } else { ": " })))
+            Err(not_python().at(format!(
+                "it ended with {}{}{last}",
+                answer.status,
+                if last.is_empty() { "" } else { ": " }
+            )))
         }
         Err(error) => Err(not_python().because(&error)),
     }
@@ -132,17 +144,25 @@ fn inside(file: &Path, option: &str, dir: &Path, cwd: &Path) -> Result<String, F
         Failure::usage(format!("{option}: cannot open {}", file.display())).because(&error)
     })?;
     if !real.is_file() {
-        return Err(Failure::usage(format!("{option}: {} is not a file", file.display())));
+        return Err(Failure::usage(format!(
+            "{option}: {} is not a file",
+            file.display()
+        )));
     }
     let inner = real.strip_prefix(dir).map_err(|_| {
-        Failure::usage(format!("{option}: {} is not in the directory that is sent", file.display()))
-            .at(format!("the directory is {}", dir.display()))
-            .help("move it there, or choose another directory by --dir")
+        Failure::usage(format!(
+            "{option}: {} is not in the directory that is sent",
+            file.display()
+        ))
+        .at(format!("the directory is {}", dir.display()))
+        .help("move it there, or choose another directory by --dir")
     })?;
     if let Ok(Some(rule)) = ignored_reason(dir, inner) {
-        return Err(Failure::usage(format!("{option}: {} is not sent", file.display()))
-            .at(format!("it is left out by {rule}"))
-            .help("change that rule, or name another file"));
+        return Err(
+            Failure::usage(format!("{option}: {} is not sent", file.display()))
+                .at(format!("it is left out by {rule}"))
+                .help("change that rule, or name another file"),
+        );
     }
     inner_text(inner)
 }
@@ -150,7 +170,11 @@ fn inside(file: &Path, option: &str, dir: &Path, cwd: &Path) -> Result<String, F
 /// What lies beside the script, or at the directory's root.
 fn detect(dir: &Path, working_dir: &Path) -> Option<Requirements> {
     let places = [working_dir, Path::new("")];
-    let places = if working_dir.as_os_str().is_empty() { &places[1..] } else { &places[..] };
+    let places = if working_dir.as_os_str().is_empty() {
+        &places[1..]
+    } else {
+        &places[..]
+    };
     places.iter().find_map(|place| {
         let found = haul_environment::detect(&dir.join(place))?;
         let below = |path: &str| {
@@ -160,7 +184,9 @@ fn detect(dir: &Path, working_dir: &Path) -> Option<Requirements> {
             sent.then(|| inner.to_str().map(str::to_owned)).flatten()
         };
         match found {
-            Requirements::RequirementsTxt { path } => below(&path).map(|path| Requirements::RequirementsTxt { path }),
+            Requirements::RequirementsTxt { path } => {
+                below(&path).map(|path| Requirements::RequirementsTxt { path })
+            }
             Requirements::Project { path } => below(&path).map(|path| Requirements::Project { path }),
         }
     })

@@ -74,7 +74,11 @@ pub(super) fn plan(args: &RunArgs, after_dashes: bool, cwd: &Path) -> Result<Pla
     let (first, arguments) = words
         .split_first()
         .ok_or_else(|| Failure::usage("there is nothing to run"))?;
-    let asked = args.dir.as_ref().map(|dir| directory(&cwd.join(dir))).transpose()?;
+    let asked = args
+        .dir
+        .as_ref()
+        .map(|dir| directory(&cwd.join(dir)))
+        .transpose()?;
     let program = if after_dashes {
         program::named(first, asked.as_deref(), cwd)?
     } else {
@@ -137,18 +141,22 @@ fn place(program: &Program, dir: &Path, cwd: &Path) -> Result<(PathBuf, Vec<Stri
 fn refuse_ignored(dir: &Path, inner: &Path) -> Result<(), Failure> {
     match ignored_reason(dir, inner) {
         Ok(None) => Ok(()),
-        Ok(Some(rule)) => Err(Failure::usage(format!("{} is not sent, so it cannot run", inner.display()))
-            .at(format!("it is left out by {rule}"))
-            .help("change that rule, or choose another directory by --dir")),
-        Err(error) => Err(Failure::usage(format!("cannot read the ignore rules of {}", dir.display())).because(&error)),
+        Ok(Some(rule)) => Err(
+            Failure::usage(format!("{} is not sent, so it cannot run", inner.display()))
+                .at(format!("it is left out by {rule}"))
+                .help("change that rule, or choose another directory by --dir"),
+        ),
+        Err(error) => {
+            Err(Failure::usage(format!("cannot read the ignore rules of {}", dir.display())).because(&error))
+        }
     }
 }
 
 /// A directory by its real path.
 fn directory(path: &Path) -> Result<PathBuf, Failure> {
-    let real = path
-        .canonicalize()
-        .map_err(|error| Failure::usage(format!("cannot open the directory {}", path.display())).because(&error))?;
+    let real = path.canonicalize().map_err(|error| {
+        Failure::usage(format!("cannot open the directory {}", path.display())).because(&error)
+    })?;
     if real.is_dir() {
         Ok(real)
     } else {
@@ -158,29 +166,33 @@ fn directory(path: &Path) -> Result<PathBuf, Failure> {
 
 fn checked_name(name: &str) -> Result<String, Failure> {
     if name.is_empty() || name.len() > MAX_NAME {
-        return Err(Failure::usage(format!("--name takes 1 to {MAX_NAME} bytes, not {}", name.len())));
+        return Err(Failure::usage(format!(
+            "--name takes 1 to {MAX_NAME} bytes, not {}",
+            name.len()
+        )));
     }
     Ok(name.to_owned())
 }
 
 fn nonzero_timeout(timeout: Option<Duration>) -> Result<Option<Duration>, Failure> {
     match timeout {
-        Some(Duration::ZERO) => {
-            Err(Failure::usage("--timeout 0 would end the job before it begins").help("leave it out for no limit"))
-        }
+        Some(Duration::ZERO) => Err(Failure::usage("--timeout 0 would end the job before it begins")
+            .help("leave it out for no limit")),
         other => Ok(other),
     }
 }
 
 fn text(word: &OsString) -> Result<String, Failure> {
     word.to_str().map(str::to_owned).ok_or_else(|| {
-        Failure::usage(format!("the argument {word:?} is not UTF-8")).help("put such words into a file of the directory")
+        Failure::usage(format!("the argument {word:?} is not UTF-8"))
+            .help("put such words into a file of the directory")
     })
 }
 
 /// A path inside the directory as the contract takes it.
 pub(super) fn inner_text(path: &Path) -> Result<String, Failure> {
     path.to_str().map(str::to_owned).ok_or_else(|| {
-        Failure::usage(format!("the path {path:?} is not UTF-8")).help("files of any name are sent, but what runs needs a plain one")
+        Failure::usage(format!("the path {path:?} is not UTF-8"))
+            .help("files of any name are sent, but what runs needs a plain one")
     })
 }

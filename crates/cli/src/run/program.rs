@@ -86,16 +86,17 @@ pub(super) fn script(word: &str, dir: Option<&Path>, cwd: &Path) -> Result<Progr
     };
     let path = real(found)?;
     if path.is_dir() {
-        return Err(Failure::usage(format!("{word} is a directory, not a script"))
-            .help(format!("name a script in it, or a program: haul run --dir {word} -- PROGRAM")));
+        return Err(
+            Failure::usage(format!("{word} is a directory, not a script")).help(format!(
+                "name a script in it, or a program: haul run --dir {word} -- PROGRAM"
+            )),
+        );
     }
     let head = head(&path)?;
     let sent = dir.unwrap_or(cwd);
     let is_script = is_python(&path) || is_shell(&path) || head.starts_with(b"#!");
     if !path.starts_with(sent) && is_executable(&path) && (!is_script || is_on_path(&path)) {
-        return Ok(Program::Elsewhere {
-            word: text(&path)?,
-        });
+        return Ok(Program::Elsewhere { word: text(&path)? });
     }
     let start = if is_python(&path) {
         Start::Python
@@ -111,10 +112,14 @@ pub(super) fn script(word: &str, dir: Option<&Path>, cwd: &Path) -> Result<Progr
 pub(super) fn named(word: &str, dir: Option<&Path>, cwd: &Path) -> Result<Program, Failure> {
     if !word.contains('/') {
         return if find_on_path(word).is_some() {
-            Ok(Program::Elsewhere { word: word.to_owned() })
+            Ok(Program::Elsewhere {
+                word: word.to_owned(),
+            })
         } else {
-            Err(Failure::usage(format!("there is no program {word:?} on the PATH"))
-                .help(format!("write ./{word} for a file of the current directory")))
+            Err(
+                Failure::usage(format!("there is no program {word:?} on the PATH"))
+                    .help(format!("write ./{word} for a file of the current directory")),
+            )
         };
     }
     let said = cwd.join(word);
@@ -126,8 +131,9 @@ pub(super) fn named(word: &str, dir: Option<&Path>, cwd: &Path) -> Result<Progra
         return Err(Failure::usage(format!("{word} is a directory, not a program")));
     }
     if !is_executable(&path) {
-        return Err(Failure::usage(format!("{word} cannot be executed"))
-            .help(format!("make it executable (chmod +x {word}), or name what runs it: haul run -- python3 {word}")));
+        return Err(Failure::usage(format!("{word} cannot be executed")).help(format!(
+            "make it executable (chmod +x {word}), or name what runs it: haul run -- python3 {word}"
+        )));
     }
     let cwd = real(cwd)?;
     if path.starts_with(dir.unwrap_or(&cwd)) {
@@ -146,7 +152,11 @@ pub(super) fn from_within(working_dir: &Path, inner: &Path) -> PathBuf {
         .take_while(|(a, b)| a == b)
         .count();
     let up = working_dir.components().count() - shared;
-    let mut path = if up == 0 { PathBuf::from(".") } else { PathBuf::new() };
+    let mut path = if up == 0 {
+        PathBuf::from(".")
+    } else {
+        PathBuf::new()
+    };
     path.extend(std::iter::repeat_n(Component::ParentDir, up));
     path.extend(inner.components().skip(shared));
     path
@@ -163,7 +173,10 @@ fn start_of(path: &Path, head: &[u8]) -> Result<Start, Failure> {
             words.remove(0);
             words.retain(|word| word != "-S");
         }
-        let name = words.first().and_then(|word| Path::new(word).file_name()).and_then(|name| name.to_str());
+        let name = words
+            .first()
+            .and_then(|word| Path::new(word).file_name())
+            .and_then(|name| name.to_str());
         match name {
             Some(name) if name.starts_with("python") && words.len() == 1 => return Ok(Start::Python),
             Some(_) => return Ok(Start::Interpreter(words)),
@@ -173,14 +186,21 @@ fn start_of(path: &Path, head: &[u8]) -> Result<Start, Failure> {
         return Ok(Start::Interpreter(vec!["sh".to_owned()]));
     }
     let shown = path.display();
-    Err(Failure::usage(format!("{shown} cannot be executed, and does not say what runs it"))
-        .help(format!("make it executable (chmod +x), begin it with #!, or write: haul run -- INTERPRETER {shown}")))
+    Err(Failure::usage(format!(
+        "{shown} cannot be executed, and does not say what runs it"
+    ))
+    .help(format!(
+        "make it executable (chmod +x), begin it with #!, or write: haul run -- INTERPRETER {shown}"
+    )))
 }
 
 fn missing(word: &str, cwd: &Path) -> Failure {
-    let failure = Failure::usage(format!("there is no file {word}")).at(format!("looked for in {}", cwd.display()));
+    let failure =
+        Failure::usage(format!("there is no file {word}")).at(format!("looked for in {}", cwd.display()));
     if !word.contains('/') && find_on_path(word).is_some() {
-        failure.help(format!("to run the program of that name, write: haul run -- {word}"))
+        failure.help(format!(
+            "to run the program of that name, write: haul run -- {word}"
+        ))
     } else {
         failure
     }
@@ -217,20 +237,29 @@ fn is_shell(path: &Path) -> bool {
 
 /// Whether it is a file that somebody may execute.
 pub(super) fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    path.metadata()
+        .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
 fn path_dirs() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect()
+    std::env::split_paths(&path)
+        .filter(|dir| dir.is_absolute())
+        .collect()
 }
 
 /// The program of this name on `PATH`.
 pub(crate) fn find_on_path(name: &str) -> Option<PathBuf> {
-    path_dirs().into_iter().map(|dir| dir.join(name)).find(|path| is_executable(path))
+    path_dirs()
+        .into_iter()
+        .map(|dir| dir.join(name))
+        .find(|path| is_executable(path))
 }
 
 fn is_on_path(path: &Path) -> bool {
-    path.parent()
-        .is_some_and(|parent| path_dirs().iter().any(|dir| dir.canonicalize().is_ok_and(|dir| dir == parent)))
+    path.parent().is_some_and(|parent| {
+        path_dirs()
+            .iter()
+            .any(|dir| dir.canonicalize().is_ok_and(|dir| dir == parent))
+    })
 }

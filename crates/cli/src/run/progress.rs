@@ -68,7 +68,11 @@ impl Counts {
 }
 
 /// Waits for `work`, and shows meanwhile how it comes along.
-pub(super) async fn watched<T>(context: &mut Context, counts: &Arc<Counts>, work: impl Future<Output = T>) -> T {
+pub(super) async fn watched<T>(
+    context: &mut Context,
+    counts: &Arc<Counts>,
+    work: impl Future<Output = T>,
+) -> T {
     tokio::pin!(work);
     let draws = context.may_draw();
     let first = if draws { BAR_AFTER } else { LINE_AFTER };
@@ -90,7 +94,9 @@ pub(super) async fn watched<T>(context: &mut Context, counts: &Arc<Counts>, work
     loop {
         let missing = counts.missing_bytes.load(Ordering::Relaxed);
         if missing > 0 && bar.length().is_none() {
-            bar.set_style(style("{spinner} sending {bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}"));
+            bar.set_style(style(
+                "{spinner} sending {bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
+            ));
             bar.set_length(missing);
         }
         if missing > 0 {

@@ -19,7 +19,10 @@ pub(super) async fn ask() -> Answer {
     let _ = io::stderr().write_all(question.as_bytes());
     let read = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
-        io::stdin().lock().read_line(&mut line).map(|length| (length, line))
+        io::stdin()
+            .lock()
+            .read_line(&mut line)
+            .map(|length| (length, line))
     });
     match read.await {
         Ok(Ok((length, line))) => answer(length, &line),

@@ -37,7 +37,12 @@ pub(super) async fn submit(
         .map_err(|error| Failure::infrastructure("reading the directory failed").because(&error))?
         .map_err(|error| Failure::from(&error))?;
     for bad in &scanned.bad_rules {
-        let line = format!("{}:{} is no pattern and was not applied: {}", bad.file, bad.line, printable(&bad.problem));
+        let line = format!(
+            "{}:{} is no pattern and was not applied: {}",
+            bad.file,
+            bad.line,
+            printable(&bad.problem)
+        );
         context.output.event(&Event::Progress(&line));
     }
     let mut spec = plan.spec(scanned.id());

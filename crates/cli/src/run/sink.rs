@@ -53,7 +53,9 @@ impl Sink {
 
     /// Waits until what was begun is written. Dropping the future loses nothing.
     pub(crate) async fn settle(&mut self) -> io::Result<()> {
-        let Some(writing) = &mut self.writing else { return Ok(()) };
+        let Some(writing) = &mut self.writing else {
+            return Ok(());
+        };
         let outcome = writing.await;
         self.writing = None;
         outcome.map_err(io::Error::other)?

@@ -38,13 +38,16 @@ impl Tree {
             panic!("not a run");
         };
         let after_dashes = stands_after_dashes(&words, args.command.len());
-        plan(&args, after_dashes, &self.root.join(cwd))
+        // As the system gives it: without a slash at the end.
+        plan(&args, after_dashes, &self.root.join(cwd).canonicalize().unwrap())
     }
 
     fn fails(&self, cwd: &str, words: &[&str]) -> String {
         let failure = self.plan(cwd, words).unwrap_err();
         assert_eq!(failure.exit_code(), 2);
-        let text = [&[failure.what().to_owned()], failure.places()].concat().join("\n");
+        let text = [&[failure.what().to_owned()], failure.places()]
+            .concat()
+            .join("\n");
         text.replace(self.root.to_str().unwrap(), "ROOT")
     }
 }
@@ -62,9 +65,15 @@ fn a_script_runs_in_its_own_directory() {
 #[test]
 fn a_named_directory_may_hold_the_script_deeper() {
     let tree = Tree::new(&[("proj/sub/train.py", "", 0o644)]);
-    for words in [["--dir", "proj", "proj/sub/train.py"], ["--dir", "proj", "sub/train.py"]] {
+    for words in [
+        ["--dir", "proj", "proj/sub/train.py"],
+        ["--dir", "proj", "sub/train.py"],
+    ] {
         let plan = tree.plan("", &words).unwrap();
-        assert_eq!((plan.dir.as_path(), plan.working_dir.as_str()), (tree.root.join("proj").as_path(), "sub"));
+        assert_eq!(
+            (plan.dir.as_path(), plan.working_dir.as_str()),
+            (tree.root.join("proj").as_path(), "sub")
+        );
         assert_eq!(plan.command, ["{python}", "train.py"]);
     }
 }
@@ -106,10 +115,21 @@ fn a_program_of_the_machine_runs_where_the_user_stands() {
 fn a_program_of_the_directory_is_found_from_where_the_user_stands() {
     let tree = Tree::new(&[("proj/bin/prog", "", 0o755), ("proj/sub/x", "", 0o644)]);
     let here = tree.plan("proj", &["--", "bin/prog"]).unwrap();
-    assert_eq!((here.working_dir.as_str(), here.command), ("", vec!["./bin/prog".to_owned()]));
-    let below = tree.plan("proj/sub", &["--dir", "..", "--", "../bin/prog"]).unwrap();
-    assert_eq!((below.working_dir.as_str(), below.command), ("sub", vec!["../bin/prog".to_owned()]));
-    assert_eq!(program::from_within(Path::new("a/b"), Path::new("a/c/d")), Path::new("../c/d"));
+    assert_eq!(
+        (here.working_dir.as_str(), here.command),
+        ("", vec!["./bin/prog".to_owned()])
+    );
+    let below = tree
+        .plan("proj/sub", &["--dir", "..", "--", "../bin/prog"])
+        .unwrap();
+    assert_eq!(
+        (below.working_dir.as_str(), below.command),
+        ("sub", vec!["../bin/prog".to_owned()])
+    );
+    assert_eq!(
+        program::from_within(Path::new("a/b"), Path::new("a/c/d")),
+        Path::new("../c/d")
+    );
 }
 
 #[test]
@@ -126,10 +146,23 @@ fn the_environment_is_found_beside_the_script_unless_said_otherwise() {
     };
     let said = ["--dir", ".", "sub/train.py"];
     assert_eq!(environment(&said), venv("requirements.txt", None));
-    assert_eq!(environment(&["sub/train.py"]), EnvironmentSpec::Node, "above what is sent");
-    assert_eq!(environment(&[&["--no-env"], &said[..]].concat()), EnvironmentSpec::Node);
-    assert_eq!(environment(&[&["--python", "3.11"], &said[..]].concat()), venv("requirements.txt", Some("3.11")));
-    assert_eq!(environment(&[&["--requirements", "dev/other.txt"], &said[..]].concat()), venv("dev/other.txt", None));
+    assert_eq!(
+        environment(&["sub/train.py"]),
+        EnvironmentSpec::Node,
+        "above what is sent"
+    );
+    assert_eq!(
+        environment(&[&["--no-env"], &said[..]].concat()),
+        EnvironmentSpec::Node
+    );
+    assert_eq!(
+        environment(&[&["--python", "3.11"], &said[..]].concat()),
+        venv("requirements.txt", Some("3.11"))
+    );
+    assert_eq!(
+        environment(&[&["--requirements", "dev/other.txt"], &said[..]].concat()),
+        venv("dev/other.txt", None)
+    );
 }
 
 #[test]
@@ -185,7 +218,10 @@ fn variables_are_set_or_passed_on() {
         variables::read(&said, lookup)
     };
     let good = read(&["A=1", "HOME", "B=x=y", "A=2", "E="]).unwrap();
-    let pairs: Vec<_> = good.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let pairs: Vec<_> = good
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
     assert_eq!(pairs, [("A", "2"), ("B", "x=y"), ("E", ""), ("HOME", "/home/u")]);
     for bad in ["", "=x", "1A=x", "A B=x", "NOT_SET_HERE", "HAUL_JOB_ID=x"] {
         assert!(read(&[bad]).is_err(), "{bad:?}");

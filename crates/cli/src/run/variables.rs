@@ -32,11 +32,15 @@ pub(super) fn read(
             && !name.starts_with(|c: char| c.is_ascii_digit())
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !good {
-            return Err(Failure::usage(format!("--env {text:?}: {name:?} cannot name a variable"))
-                .help("write NAME=VALUE, with letters, digits and _ in the name"));
+            return Err(
+                Failure::usage(format!("--env {text:?}: {name:?} cannot name a variable"))
+                    .help("write NAME=VALUE, with letters, digits and _ in the name"),
+            );
         }
         if name.starts_with("HAUL_") {
-            return Err(Failure::usage(format!("--env {name}: names that begin with HAUL_ are Haul's own")));
+            return Err(Failure::usage(format!(
+                "--env {name}: names that begin with HAUL_ are Haul's own"
+            )));
         }
         variables.insert(name.to_owned(), value);
     }

@@ -1,8 +1,12 @@
 //! Random histories against the invariants, and the stories that a history must not get wrong.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::placement;
+use crate::task::Update;
 use haul_types::{ArraySpec, EnvironmentSpec, ExitStatus};
 
 fn spec(array: Option<&str>) -> Arc<JobSpec> {

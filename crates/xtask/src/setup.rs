@@ -1,0 +1,101 @@
+//! What the tests need of a machine beyond what building Haul needs.
+//!
+//! [`NEEDS`] is the one place for it. What is missing is installed where that can be done without asking (Debian's
+//! packages, as root); elsewhere the error names the command. Nothing is skipped because of something that is missing.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::command::{run, works};
+
+/// Something that must be there.
+struct Need {
+    /// What, as in an error.
+    what: &'static str,
+    /// What for.
+    why: &'static str,
+    /// Whether it is there.
+    met: fn() -> bool,
+    /// The Debian packages that bring it.
+    debian: &'static [&'static str],
+}
+
+const NEEDS: &[Need] = &[
+    Need {
+        what: "Python 3.9 or newer, as `python3`",
+        why: "jobs of the tests are Python scripts",
+        met: has_python,
+        debian: &["python3"],
+    },
+    Need {
+        what: "uv, or pip as `python3 -m pip`",
+        why: "environments are built by uv, which Haul fetches by pip where there is none",
+        met: has_uv_or_pip,
+        debian: &["python3-pip"],
+    },
+    Need {
+        what: "coreutils' `timeout`",
+        why: "README's commands run under it",
+        met: has_timeout,
+        debian: &["coreutils"],
+    },
+];
+
+/// Sees to it that everything is there.
+pub(crate) fn ensure() -> Result<()> {
+    let missing: Vec<&Need> = NEEDS.iter().filter(|need| !(need.met)()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().flat_map(|need| need.debian).copied().collect();
+    if is_root() && works(command("apt-get", &["--version"])) {
+        let mut update = command("apt-get", &["update", "--quiet"]);
+        update.env("DEBIAN_FRONTEND", "noninteractive");
+        run(update)?;
+        let mut install = command(
+            "apt-get",
+            &["install", "--quiet", "--yes", "--no-install-recommends"],
+        );
+        install.args(&packages).env("DEBIAN_FRONTEND", "noninteractive");
+        run(install)?;
+    }
+    let missing: Vec<String> = missing
+        .into_iter()
+        .filter(|need| !(need.met)())
+        .map(|need| format!("\n  {}: {}", need.what, need.why))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "the tests need{}\nOn Debian and Ubuntu: sudo apt-get install {}",
+        missing.concat(),
+        packages.join(" ")
+    )
+}
+
+fn has_python() -> bool {
+    works(command(
+        "python3",
+        &["-c", "import sys; sys.exit(sys.version_info < (3, 9))"],
+    ))
+}
+
+fn has_uv_or_pip() -> bool {
+    works(command("uv", &["--version"])) || works(command("python3", &["-m", "pip", "--version"]))
+}
+
+fn has_timeout() -> bool {
+    works(command("timeout", &["--version"]))
+}
+
+fn is_root() -> bool {
+    crate::command::output(command("id", &["-u"])).is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+fn command(program: &str, words: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(words);
+    command
+}

@@ -61,16 +61,16 @@ pub(super) fn check(members: &[Member], table: &Table) -> Vec<String> {
             }
             // What is not shipped shows nothing of what it knows to others; it must only stay in its layer.
             let shows = dependency.kind.as_deref() != Some("dev") && layer + 1 < table.layers.len();
-            let known_by = table.known_by.iter().find(|(name, _)| *name == dependency.name);
-            if let Some((name, allowed)) =
-                known_by.filter(|(_, allowed)| !allowed.contains(&member.name.as_str()))
+            let rule = table.known_by.iter().find(|(name, _)| *name == dependency.name);
+            if let Some((name, allowed)) = rule
                 && shows
+                && !allowed.contains(&member.name.as_str())
             {
-                findings.push(format!(
-                    "{} depends on {name}; only {} may",
-                    member.name,
-                    allowed.join(", ")
-                ));
+                let who = match allowed {
+                    [] => "nobody".to_owned(),
+                    some => format!("only {}", some.join(", ")),
+                };
+                findings.push(format!("{} depends on {name}; {who} may", member.name));
             }
         }
     }

@@ -20,6 +20,7 @@ pub(crate) use program::find_on_path;
 pub(crate) use sink::Sink;
 
 use haul_client::{Client, Task};
+use haul_snapshot::scan::ignored_reason;
 use haul_snapshot::tree::Overwrite;
 use haul_types::{JobId, JobSpec, TaskState};
 
@@ -51,7 +52,14 @@ pub(crate) async fn run(args: Box<RunArgs>, context: &mut Context) -> Result<Exi
         return Ok(Exit::SUCCESS);
     }
     let to = args.fetch_outputs.as_ref().map(|dir| cwd.join(dir));
-    to_its_end(&client, id, &spec, to, context).await
+    let exit = to_its_end(&client, id, &spec, to.clone(), context).await?;
+    if let Some(to) = to.filter(|to| will_be_sent(&plan.dir, to)) {
+        let inner = to.strip_prefix(&plan.dir).unwrap_or(&to).display();
+        context.output.hint(&format!(
+            "{inner} will be sent with the next run; name it in .haulignore if it should not"
+        ));
+    }
+    Ok(exit)
 }
 
 /// Follows a job that was just submitted, and exits as it does.
@@ -84,6 +92,11 @@ pub(crate) async fn to_its_end(
             Ok(exit)
         }
     }
+}
+
+/// Whether what was brought back lies in the directory that is sent, and no rule leaves it out.
+fn will_be_sent(dir: &Path, outputs: &Path) -> bool {
+    outputs.is_dir() && outputs.starts_with(dir) && matches!(ignored_reason(dir, outputs), Ok(None))
 }
 
 async fn bring_outputs(

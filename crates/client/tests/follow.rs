@@ -97,9 +97,9 @@ async fn client(
     + Sync
     + 'static,
 ) -> (Client, tempfile::TempDir, tokio::task::JoinSet<()>) {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("s");
-    let incoming = UnixListenerStream::new(UnixListener::bind(&path).unwrap());
+    let incoming = UnixListenerStream::new(UnixListener::bind(&path).expect("a free path"));
     let fake = Fake {
         calls: AtomicUsize::new(0),
         script: Box::new(script),
@@ -107,9 +107,11 @@ async fn client(
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(async move {
         let router = tonic::transport::Server::builder().add_service(server::jobs(fake));
-        router.serve_with_incoming(incoming).await.unwrap();
+        router.serve_with_incoming(incoming).await.expect("it serves");
     });
-    let client = Client::connect(Arc::new(UnixSocket::new(path))).await.unwrap();
+    let client = Client::connect(Arc::new(UnixSocket::new(path)))
+        .await
+        .expect("it serves");
     (client, dir, tasks)
 }
 

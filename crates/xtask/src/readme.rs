@@ -23,6 +23,10 @@ use crate::step::Skipped;
 /// The first command builds everything, optimised, perhaps on one core.
 const LIMIT_SECONDS: u32 = 45 * 60;
 
+/// Stops what runs in the background, and waits for it: it holds these locks as long as it lives.
+const STOP: &str = "haul local stop && cd \"$XDG_STATE_HOME/haul\" \
+    && timeout 60 flock controller.lock true && timeout 60 flock agent/agent.lock true";
+
 /// Runs the commands in order.
 pub(crate) fn check(repository: &Repository) -> Result<Skipped> {
     setup::ensure()?;
@@ -43,13 +47,13 @@ pub(crate) fn check(repository: &Repository) -> Result<Skipped> {
     reader.settle()?;
     let outcome = commands.iter().try_for_each(|command| reader.follow(command));
     // Whatever has become of them: nothing is left running.
-    let stopped = output(reader.shell("haul local stop"));
+    let stopped = output(reader.shell(STOP));
     outcome?;
     let stopped = stopped?;
     if !stopped.status.success() {
         bail!(
-            "`haul local stop` failed: {}",
-            String::from_utf8_lossy(&stopped.stderr).trim()
+            "what was started in the background does not go: {}",
+            String::from_utf8_lossy(&stopped.stdout).trim()
         );
     }
     Ok(Skipped::new())
@@ -76,6 +80,8 @@ impl Reader<'_> {
     }
 
     fn shell(&self, line: &str) -> Command {
+        // As on a terminal, both streams in one, in order.
+        let line = &format!("exec 2>&1\n{line}");
         let mut command = self.repository.command("timeout");
         command.args([
             "--kill-after=10",
@@ -104,8 +110,7 @@ impl Reader<'_> {
     fn follow(&self, command: &Checked) -> Result<()> {
         eprintln!("    README.md:{}: {}", command.line, command.text);
         let ended = output(self.shell(&command.text))?;
-        let mut said = String::from_utf8_lossy(&ended.stdout).into_owned();
-        said += &String::from_utf8_lossy(&ended.stderr);
+        let said = String::from_utf8_lossy(&ended.stdout);
         let place = format!("README.md:{}: `{}`", command.line, command.text);
         if !ended.status.success() {
             bail!("{place} failed ({}); it said:\n{said}", ended.status);

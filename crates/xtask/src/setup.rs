@@ -35,10 +35,10 @@ const NEEDS: &[Need] = &[
         debian: &["python3-pip"],
     },
     Need {
-        what: "coreutils' `timeout`",
-        why: "README's commands run under it",
-        met: has_timeout,
-        debian: &["coreutils"],
+        what: "`timeout` and `flock`, of coreutils and util-linux",
+        why: "README's commands run under them",
+        met: has_timeout_and_flock,
+        debian: &["coreutils", "util-linux"],
     },
 ];
 
@@ -86,8 +86,8 @@ fn has_uv_or_pip() -> bool {
     works(command("uv", &["--version"])) || works(command("python3", &["-m", "pip", "--version"]))
 }
 
-fn has_timeout() -> bool {
-    works(command("timeout", &["--version"]))
+fn has_timeout_and_flock() -> bool {
+    works(command("timeout", &["--version"])) && works(command("flock", &["--version"]))
 }
 
 fn is_root() -> bool {

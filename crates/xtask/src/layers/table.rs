@@ -17,6 +17,7 @@ pub(super) const TABLE: Table = Table {
         &["haul-types"],
         // What each does one thing and knows nothing of the others.
         &[
+            "haul-daemon",
             "haul-environment",
             "haul-launcher",
             "haul-lifecycle",
@@ -64,6 +65,7 @@ pub(super) const TABLE: Table = Table {
                 "haul-cli",
                 "haul-client",
                 "haul-controller",
+                "haul-daemon",
                 "haul-environment",
                 "haul-launcher",
             ],
@@ -71,19 +73,13 @@ pub(super) const TABLE: Table = Table {
         // The terminal and the user's directories.
         ("anstream", &["haul-cli"]),
         ("anstyle", &["haul-cli"]),
-        (
-            "clap",
-            &["haul-agent", "haul-cli", "haul-controller", "haul-tests"],
-        ),
+        ("clap", &["haul-agent", "haul-cli", "haul-controller"]),
         ("clap_complete", &["haul-cli"]),
         ("comfy-table", &["haul-cli"]),
         ("etcetera", &["haul-cli"]),
         ("indicatif", &["haul-cli"]),
         ("jiff", &["haul-cli"]),
-        (
-            "tracing-subscriber",
-            &["haul-agent", "haul-cli", "haul-controller"],
-        ),
+        ("tracing-subscriber", &["haul-cli", "haul-daemon"]),
         // Nobody: what is shipped has typed errors.
         ("anyhow", &[]),
     ],

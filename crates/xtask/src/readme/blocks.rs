@@ -12,7 +12,7 @@
 //! ````
 //!
 //! A line after `$ ` is a command; the lines below it, to the next one, must be among what it prints, in their order,
-//! where `…` stands for anything. Lines between them may be left out.
+//! where `…` stands for anything and white space is as wide as it likes. Lines between them may be left out.
 
 use anyhow::{Result, bail};
 
@@ -90,9 +90,10 @@ pub(super) fn first_unmet<'a>(expected: &'a [String], printed: &str) -> Option<&
     unmet.find(|line| !printed.any(|said| matches(line, said)))
 }
 
-/// Whether a line is as expected; `…` stands for anything, and white space at the end for nothing.
+/// Whether a line is as expected; `…` stands for anything, and any white space for one space.
 fn matches(expected: &str, line: &str) -> bool {
-    let (expected, line) = (expected.trim_end(), line.trim_end());
+    let spaced = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (expected, line) = (&spaced(expected), &spaced(line));
     let mut parts = expected.split('…');
     let Some(mut rest) = parts.next().and_then(|first| line.strip_prefix(first)) else {
         return false;
@@ -149,6 +150,7 @@ mod tests {
         assert!(matches("accuracy 0.9…", "accuracy 0.9733"));
         assert!(matches("epoch … loss … done", "epoch 1 loss 2 done  "));
         assert!(matches("same", "same"));
+        assert!(matches("state:  done", "state:    done"));
         assert!(!matches("same", "same but longer"));
         assert!(!matches("accuracy 0.9…", "the accuracy 0.9733"));
         assert!(!matches("…a", "ab"));

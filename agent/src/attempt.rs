@@ -140,6 +140,7 @@ async fn live(agent: &Arc<Agent>, job: &Arc<Job>, id: AttemptId, stop: &Cancella
             return end;
         }
     };
+    agent.jobs.provide_files(&job.files(id));
     // Not to be given up half-way: whether it was started would be unknown.
     let running = match agent.launcher.start(order).await {
         Ok(running) => running,

@@ -45,11 +45,21 @@ fn files(dir: &Path, attempt: AttemptId) -> Files {
     })
 }
 
+/// Emptied log files kept for later attempts.
+const SPARE_FILES: usize = 64;
+/// A log file larger than this is removed rather than emptied: its blocks go in the background either way, but a file
+/// that was large is fragmented.
+const MAX_RECYCLED_BYTES: u64 = 1 << 20;
+
 /// All jobs with attempts here.
 #[derive(Debug)]
 pub(crate) struct Jobs {
     root: PathBuf,
     jobs: Mutex<HashMap<JobId, Arc<Job>>>,
+    /// Empty files of attempts that were discarded. They are moved to where the next attempt writes: ext4 passes over
+    /// every file that was removed in the last five seconds when it makes one, so an array of short tasks that made
+    /// and removed its files would soon spend most of its time there.
+    spare: Mutex<Vec<PathBuf>>,
 }
 
 impl Jobs {
@@ -59,6 +69,7 @@ impl Jobs {
         Ok(Self {
             root,
             jobs: Mutex::default(),
+            spare: Mutex::default(),
         })
     }
 
@@ -100,16 +111,52 @@ impl Jobs {
         Ok(self.enter(id, serde_json::from_slice(&json)?))
     }
 
-    /// Removes what an attempt wrote. Empty files stay until the directory goes: an array of short tasks would
-    /// otherwise spend its time on removing them.
-    pub(crate) fn discard(&self, attempt: AttemptId) {
-        for (_, path) in files(&self.dir(attempt.task.job), attempt) {
-            if path.metadata().is_ok_and(|found| found.len() > 0)
-                && let Err(error) = std::fs::remove_file(&path)
+    /// Puts empty files where an attempt will write, if there are any to spare; else its supervisor makes them.
+    pub(crate) fn provide_files(&self, files: &Files) {
+        for (_, path) in files.iter().filter(|(kind, _)| *kind != StreamKind::Setup) {
+            let spare = self.spare().pop();
+            if let Some(spare) = spare
+                && let Err(error) = std::fs::rename(&spare, path)
             {
-                tracing::warn!(path = %path.display(), %error, "cannot remove a log file");
+                // Its directory is gone.
+                tracing::trace!(path = %spare.display(), %error, "a spare file is gone");
             }
         }
+    }
+
+    /// Frees what an attempt wrote.
+    pub(crate) fn discard(&self, attempt: AttemptId) {
+        for (_, path) in files(&self.dir(attempt.task.job), attempt) {
+            let Ok(found) = path.metadata() else { continue };
+            let freed = if found.len() == 0 {
+                self.keep_spare(path.clone())
+            } else if found.len() <= MAX_RECYCLED_BYTES && self.spare().len() < SPARE_FILES {
+                let emptied = std::fs::File::options()
+                    .write(true)
+                    .open(&path)
+                    .and_then(|file| file.set_len(0));
+                emptied.and_then(|()| self.keep_spare(path.clone()))
+            } else {
+                std::fs::remove_file(&path)
+            };
+            if let Err(error) = freed {
+                tracing::warn!(path = %path.display(), %error, "cannot free a log file");
+            }
+        }
+    }
+
+    fn keep_spare(&self, path: PathBuf) -> io::Result<()> {
+        let mut spare = self.spare();
+        if spare.len() < SPARE_FILES {
+            spare.push(path);
+            return Ok(());
+        }
+        drop(spare);
+        std::fs::remove_file(path)
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes the job's directory unless another attempt of it arrives soon.
@@ -123,6 +170,7 @@ impl Jobs {
             }
             agent.jobs.lock().remove(&id);
             let dir = agent.jobs.dir(id);
+            agent.jobs.spare().retain(|spare| !spare.starts_with(&dir));
             let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir)).await;
             if let Ok(Err(error)) = removed
                 && error.kind() != io::ErrorKind::NotFound

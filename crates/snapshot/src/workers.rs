@@ -34,6 +34,9 @@ impl<T> Drop for Busy<'_, T> {
     }
 }
 
+/// Pieces that the caller does alone before other threads are worth starting: a small tree is done by then.
+const ALONE: usize = 8;
+
 /// Does `first` and all that comes of it on `threads` threads (the caller's is one): `each` takes one piece, adds
 /// further ones to the list it gets, and notes results in the thread's own `R`.
 pub(crate) fn work_off<T: Send, R: Default + Send>(
@@ -41,11 +44,21 @@ pub(crate) fn work_off<T: Send, R: Default + Send>(
     first: T,
     each: impl Fn(T, &mut Vec<T>, &mut R) + Sync,
 ) -> Vec<R> {
+    let mut todo = vec![first];
+    let mut result = R::default();
+    for _ in 0..ALONE {
+        let Some(piece) = todo.pop() else {
+            return vec![result];
+        };
+        let mut more = Vec::new();
+        each(piece, &mut more, &mut result);
+        todo.append(&mut more);
+    }
+    if todo.is_empty() {
+        return vec![result];
+    }
     let shared = Shared {
-        stack: Mutex::new(Stack {
-            todo: vec![first],
-            busy: 0,
-        }),
+        stack: Mutex::new(Stack { todo, busy: 0 }),
         more: Condvar::new(),
     };
     let run = || {
@@ -67,7 +80,7 @@ pub(crate) fn work_off<T: Send, R: Default + Send>(
     };
     std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
-        let mut results = vec![run()];
+        let mut results = vec![result, run()];
         results.extend(others.into_iter().map(|other| match other.join() {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),

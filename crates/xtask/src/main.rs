@@ -14,7 +14,7 @@
 //! | [`layers`] | which crate may know which; sizes and names of files |
 //! | [`deny`] | licences, sources and known faults of dependencies |
 //! | [`setup`] | what the tests need of a machine |
-//! | [`test`] | the tests |
+//! | [`mod@test`] | the tests |
 //! | [`readme`] | README's commands |
 //!
 //! The steps only look; nothing but `proto --accept` and, in `test`, the setting up of the machine changes anything.

@@ -37,7 +37,7 @@ pub(crate) fn keep_agent(
             }
             match run_agent(&command, &engine, &shutdown).await {
                 Ok(Some(AGENT_ALREADY_RUNNING)) => {
-                    tracing::debug!("the agent of an earlier controller is there")
+                    tracing::debug!("the agent of an earlier controller is there");
                 }
                 Ok(code) => tracing::warn!(?code, "the agent ended"),
                 Err(error) => tracing::error!(%error, program = ?command.first(), "cannot start the agent"),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataValue;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 
@@ -51,6 +52,11 @@ pub(crate) fn router(
         .add_service(haul_proto::server::jobs(jobs::Jobs {
             engine: Arc::clone(&engine),
             snapshots: Arc::clone(&snapshots),
+            // A build that cannot be a header's value says nothing, and is then nobody's.
+            build: config
+                .build
+                .parse()
+                .unwrap_or_else(|_| MetadataValue::from_static("unknown")),
         }))
         .add_service(haul_proto::server::snapshots(snapshots::SnapshotCalls {
             engine: Arc::clone(&engine),

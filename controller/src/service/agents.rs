@@ -109,7 +109,7 @@ async fn listen(
     while let Some(message) = incoming.message().await? {
         match message.message {
             Some(v1::session_request::Message::Updates(updates)) => {
-                take_updates(engine, node, updates).await?
+                take_updates(engine, node, updates).await?;
             }
             Some(v1::session_request::Message::Environments(answer)) => engine.sessions.answer(node, answer),
             Some(v1::session_request::Message::Hello(_)) => {

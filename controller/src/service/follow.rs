@@ -44,7 +44,7 @@ async fn fail<T>(sender: &Sender<T>, status: Status) -> Gone {
 /// Serves a follower until the job has ended and all was sent.
 pub(super) fn follow(
     engine: &Arc<Engine>,
-    request: v1::FollowJobRequest,
+    request: &v1::FollowJobRequest,
 ) -> Result<Stream<v1::FollowJobResponse>, Status> {
     let job = proto::job_id(&request.job_id).map_err(IntoStatus::into_status)?;
     let mut positions = Vec::new();
@@ -56,19 +56,20 @@ pub(super) fn follow(
     let index = request
         .task_index
         .unwrap_or_else(|| record.spec.array.map_or(0, |array| array.first));
+    let (summary, attempt) = (request.summary, request.attempt);
     let (sender, receiver) = mpsc::channel(AHEAD);
     let engine = Arc::clone(engine);
     let call = engine.call();
     engine.clone().spawn(async move {
         let _call = call;
-        let _ = if request.summary {
+        let _ = if summary {
             follow_summary(&engine, job, &sender).await
         } else {
             let follower = Follower {
                 engine: &engine,
                 job,
                 index,
-                attempt: request.attempt,
+                attempt,
                 positions,
                 sender: &sender,
             };
@@ -252,7 +253,7 @@ impl Follower<'_> {
 /// Serves what one stream holds now.
 pub(super) fn read_log(
     engine: &Arc<Engine>,
-    request: v1::ReadLogRequest,
+    request: &v1::ReadLogRequest,
 ) -> Result<Stream<v1::ReadLogResponse>, Status> {
     let call = engine.call();
     let job = proto::job_id(&request.job_id).map_err(IntoStatus::into_status)?;
@@ -284,10 +285,11 @@ pub(super) fn read_log(
     } else {
         request.end.min(length)
     };
+    let offset = request.offset;
     let (sender, receiver) = mpsc::channel(AHEAD);
     engine.spawn(async move {
         let _call = call;
-        let mut offset = request.offset;
+        let mut offset = offset;
         while offset < end {
             let most = usize::try_from(end - offset)
                 .unwrap_or(usize::MAX)

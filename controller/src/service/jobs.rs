@@ -7,6 +7,7 @@ use haul_proto::server::JobService;
 use haul_proto::{self as proto, v1};
 use haul_store::{JobCursor, JobFilter, TaskFilter};
 use haul_types::{JobId, JobSpec, TaskId, TaskState};
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status};
 
 use super::{follow, view};
@@ -15,15 +16,25 @@ use crate::maintenance;
 use crate::snapshots::Snapshots;
 use crate::status::{IntoStatus, panicked};
 
+/// The name under which the build travels.
+const BUILD_METADATA: &str = "haul-build";
 /// Entries on a page when the caller does not say, and at most.
 const PAGE: (u32, u32) = (100, 1000);
 
 pub(super) struct Jobs {
     pub(super) engine: Arc<Engine>,
     pub(super) snapshots: Arc<Snapshots>,
+    /// Sent with each answer to a submission, so that a newer client notices an older private controller.
+    pub(super) build: MetadataValue<Ascii>,
 }
 
 impl Jobs {
+    fn with_build<T>(&self, message: T) -> Response<T> {
+        let mut response = Response::new(message);
+        response.metadata_mut().insert(BUILD_METADATA, self.build.clone());
+        response
+    }
+
     /// The job that `text` names: an id, a prefix that no other shares, or "last".
     fn resolve(&self, text: &str) -> Result<JobId, Status> {
         let metadata = self.engine.metadata();
@@ -84,7 +95,7 @@ impl JobService for Jobs {
         }
         let stored = self.engine.job(id).map_err(IntoStatus::into_status)?;
         let created_unix_ms = stored.map_or(0, |job| job.created_unix_ms);
-        Ok(Response::new(v1::SubmitJobResponse { created_unix_ms }))
+        Ok(self.with_build(v1::SubmitJobResponse { created_unix_ms }))
     }
 
     async fn get_job(
@@ -241,7 +252,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::FollowJobRequest>,
     ) -> Result<Response<Self::FollowJobStream>, Status> {
-        follow::follow(&self.engine, request.into_inner()).map(Response::new)
+        follow::follow(&self.engine, request.get_ref()).map(Response::new)
     }
 
     type ReadLogStream = follow::Stream<v1::ReadLogResponse>;
@@ -250,7 +261,7 @@ impl JobService for Jobs {
         &self,
         request: Request<v1::ReadLogRequest>,
     ) -> Result<Response<Self::ReadLogStream>, Status> {
-        follow::read_log(&self.engine, request.into_inner()).map(Response::new)
+        follow::read_log(&self.engine, request.get_ref()).map(Response::new)
     }
 }
 

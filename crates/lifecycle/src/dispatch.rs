@@ -87,7 +87,7 @@ impl Dispatch {
                 self.nodes.entry(node).or_insert(absent).attempts.insert(attempt);
             }
         }
-        self.insert(id, ActiveJob::new(record, tasks, untouched));
+        self.insert(id, ActiveJob::new(record, tasks, untouched.into_iter()));
     }
 
     /// Takes one event. `now_unix_ms` is the wall clock, for the timeline alone.
@@ -102,7 +102,7 @@ impl Dispatch {
                 slots,
                 held,
             } => {
-                self.on_connected(node, session, slots, &held, now_unix_ms, &mut changes);
+                self.on_connected(&node, session, slots, &held, now_unix_ms, &mut changes);
             }
             Event::Disconnected { node, session } => {
                 if let Some(node) = self
@@ -221,7 +221,10 @@ impl Dispatch {
             cancel_requested: false,
         };
         changes.jobs.insert(id, record.clone());
-        self.insert(id, ActiveJob::new(record, Vec::new(), vec![first..first + many]));
+        self.insert(
+            id,
+            ActiveJob::new(record, Vec::new(), std::iter::once(first..first + many)),
+        );
         Ok(())
     }
 

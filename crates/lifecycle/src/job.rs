@@ -22,7 +22,11 @@ pub(crate) struct ActiveJob {
 
 impl ActiveJob {
     /// A job whose untouched tasks are those of `untouched`.
-    pub(crate) fn new(record: JobRecord, tasks: Vec<TaskRecord>, untouched: Vec<Range<TaskIndex>>) -> Self {
+    pub(crate) fn new(
+        record: JobRecord,
+        tasks: Vec<TaskRecord>,
+        untouched: impl DoubleEndedIterator<Item = Range<TaskIndex>>,
+    ) -> Self {
         let assigned = tasks
             .iter()
             .filter(|task| task.state != TaskState::Queued)
@@ -30,11 +34,7 @@ impl ActiveJob {
         Self {
             record,
             tasks: tasks.into_iter().map(|task| (task.id.index, task)).collect(),
-            untouched: untouched
-                .into_iter()
-                .rev()
-                .filter(|range| !range.is_empty())
-                .collect(),
+            untouched: untouched.rev().filter(|range| !range.is_empty()).collect(),
             assigned: u32::try_from(assigned).unwrap_or(u32::MAX),
             task_time: None,
         }
@@ -85,7 +85,7 @@ impl ActiveJob {
             }
         }
         // `insert` twice at one place leaves the later part first, which keeps the reversed order.
-        self.untouched.sort_by(|a, b| b.start.cmp(&a.start));
+        self.untouched.sort_by_key(|range| std::cmp::Reverse(range.start));
         true
     }
 

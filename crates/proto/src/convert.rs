@@ -19,10 +19,10 @@ pub struct BadMessage {
 }
 
 impl BadMessage {
-    fn new(field: &'static str, problem: impl ToString) -> Self {
+    fn new(field: &'static str, problem: impl Into<String>) -> Self {
         Self {
             field,
-            problem: problem.to_string(),
+            problem: problem.into(),
         }
     }
 
@@ -125,7 +125,7 @@ pub fn optional_digest(field: &'static str, bytes: &[u8]) -> Result<Option<t::Di
     }
     t::Digest::try_from(bytes)
         .map(Some)
-        .map_err(|error| BadMessage::new(field, error))
+        .map_err(|error| BadMessage::new(field, error.to_string()))
 }
 
 impl From<t::AttemptId> for v1::AttemptRef {
@@ -353,7 +353,7 @@ impl TryFrom<&v1::JobSpec> for t::JobSpec {
             name: message.name.clone(),
             command: message.command.clone(),
             snapshot: t::Digest::try_from(message.snapshot.as_slice())
-                .map_err(|error| BadMessage::new("snapshot", error))?,
+                .map_err(|error| BadMessage::new("snapshot", error.to_string()))?,
             working_dir: inner_path("working_dir", &message.working_dir)?,
             env: message.env.clone().into_iter().collect(),
             environment: environment_from(message.environment.as_ref())?,
@@ -400,8 +400,9 @@ mod tests {
 
     #[test]
     fn a_bad_spec_names_the_field() {
+        type Spoil = fn(&mut v1::JobSpec);
         let good = v1::JobSpec::from(&spec());
-        let cases: [(&str, fn(&mut v1::JobSpec)); 7] = [
+        let cases: [(&str, Spoil); 7] = [
             ("name", |s| s.name = "x".repeat(256)),
             ("command", |s| s.command.clear()),
             ("command", |s| s.command.push("a\0b".into())),
@@ -413,7 +414,7 @@ mod tests {
                     first: 2,
                     last: 1,
                     parallel: 0,
-                })
+                });
             }),
         ];
         for (field, spoil) in cases {

@@ -11,7 +11,7 @@ use crate::task::{self, Update, UpdateEffect};
 impl Dispatch {
     pub(super) fn on_connected(
         &mut self,
-        name: NodeName,
+        name: &NodeName,
         session: u64,
         slots: u32,
         held: &[Held],
@@ -59,7 +59,7 @@ impl Dispatch {
             }
         }
         for attempt in missing {
-            self.on_missing(&name, attempt, now, changes);
+            self.on_missing(name, attempt, now, changes);
         }
     }
 

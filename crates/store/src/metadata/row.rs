@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use haul_types::{JobId, JobRecord, TaskCounts, TaskIndex, TaskRecord, TaskState};
 
-/// A line of a list of jobs: a [`JobRecord`](haul_types::JobRecord) without its specification.
+/// A line of a list of jobs: a [`JobRecord`] without its specification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobSummary {
     /// Its id.

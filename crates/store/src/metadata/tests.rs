@@ -39,7 +39,7 @@ fn job(bits: u64) -> JobRecord {
         state: TaskState::Queued,
         counts: TaskCounts([1, 0, 0, 0, 0, 0, 0]),
         ended_unix_ms: None,
-        cancel_requested: bits % 2 == 0,
+        cancel_requested: bits.is_multiple_of(2),
     }
 }
 

@@ -13,9 +13,6 @@ use std::time::Duration;
 use haul_agent::AgentConfig;
 use haul_controller::{ControllerConfig, PrivateConfig};
 use haul_types::{NodeName, parse_duration};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 use crate::local::Local;
 
@@ -76,7 +73,7 @@ pub fn main_if_asked() -> Option<ExitCode> {
     Some(match run(which) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let text = with_causes(&error);
+            let text = haul_daemon::with_causes(&error);
             tracing::error!("{text}");
             // Whoever started it reads this; if that is over, the log has it.
             let _ = writeln!(io::stdout(), "{text}");
@@ -89,12 +86,7 @@ fn run(which: Option<OsString>) -> Result<(), DaemonError> {
     // Already the leader of a session, when started by hand from one: as good.
     let _ = rustix::process::setsid();
     std::env::set_current_dir("/").map_err(DaemonError::Process)?;
-    let filter = EnvFilter::try_from_env("HAUL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(false)
-        .init();
+    haul_daemon::log_to_stderr();
     match which.as_deref().and_then(|which| which.to_str()) {
         Some(CONTROLLER) => run_controller(),
         Some(AGENT) => run_agent(),
@@ -129,7 +121,7 @@ fn run_controller() -> Result<(), DaemonError> {
         .build()
         .map_err(DaemonError::Process)?;
     runtime.block_on(async {
-        let shutdown = shutdown_on_signals()?;
+        let shutdown = haul_daemon::shutdown_on_signals().map_err(DaemonError::Process)?;
         haul_controller::run(config, Box::new(say_ready), shutdown).await?;
         Ok::<_, DaemonError>(())
     })?;
@@ -165,7 +157,7 @@ fn run_agent() -> Result<(), DaemonError> {
         .build()
         .map_err(DaemonError::Process)?;
     let outcome = runtime.block_on(async {
-        let shutdown = shutdown_on_signals()?;
+        let shutdown = haul_daemon::shutdown_on_signals().map_err(DaemonError::Process)?;
         haul_agent::run(config, shutdown).await?;
         Ok::<_, DaemonError>(())
     });
@@ -210,32 +202,4 @@ fn say_ready() {
     if let Err(error) = rustix::stdio::dup2_stdout(io::stderr()) {
         tracing::warn!(%error, "cannot let go of standard output");
     }
-}
-
-fn shutdown_on_signals() -> Result<CancellationToken, DaemonError> {
-    let shutdown = CancellationToken::new();
-    let canceled = shutdown.clone();
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Process)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Process)?;
-    let tasks = tokio_util::task::TaskTracker::new();
-    tasks.spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            () = canceled.cancelled() => {}
-        }
-        canceled.cancel();
-    });
-    Ok(shutdown)
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

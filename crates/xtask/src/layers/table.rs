@@ -79,7 +79,7 @@ pub(super) const TABLE: Table = Table {
         ("etcetera", &["haul-cli"]),
         ("indicatif", &["haul-cli"]),
         ("jiff", &["haul-cli"]),
-        ("tracing-subscriber", &["haul-cli", "haul-daemon"]),
+        ("tracing-subscriber", &["haul-daemon"]),
         // Nobody: what is shipped has typed errors.
         ("anyhow", &[]),
     ],

@@ -222,9 +222,9 @@ async fn finalize(
         match outputs::collect(&agent.client, &tree.join(name)).await {
             Ok((digest, skipped)) => {
                 if name == "outputs" {
-                    end.outputs = digest
+                    end.outputs = digest;
                 } else {
-                    end.logs = digest
+                    end.logs = digest;
                 }
                 if !skipped.is_empty() {
                     let _ = write!(

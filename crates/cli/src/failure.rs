@@ -112,7 +112,11 @@ impl Failure {
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         let kind = match error {
-            CallError::NotFound(_) | CallError::Invalid(_) | CallError::Precondition(_) => Kind::Usage,
+            // A full disk, too: nothing was done, and the user is the one to make room.
+            CallError::NotFound(_)
+            | CallError::Invalid(_)
+            | CallError::Precondition(_)
+            | CallError::Full(_) => Kind::Usage,
             _ => Kind::Infrastructure,
         };
         if let CallError::Hopeless(why) = &error
@@ -212,5 +216,17 @@ impl From<FetchError> for Failure {
             FetchError::Unpack(error) => Self::of(Kind::Usage, &error),
             error => Self::of(Kind::Infrastructure, &error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_the_users_to_mend() {
+        let failure = Failure::from(CallError::Full("the disk took no more".to_owned()));
+        assert_eq!(failure.exit_code(), exit::USAGE);
+        assert!(failure.advice().is_some());
     }
 }

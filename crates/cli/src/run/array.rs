@@ -25,6 +25,11 @@ pub(super) async fn follow(client: &Client, id: JobId, context: &mut Context) ->
     let mut last: Option<Box<Job>> = None;
     let mut asked_to_stop = false;
     loop {
+        // What came too soon after a line is told when its time has come: nothing else may follow for hours.
+        let untold = last
+            .as_deref()
+            .filter(|job| bar.is_none() && told_of != Some(job.counts));
+        let until_line = told.map_or(Duration::ZERO, |at| LINE_EVERY.saturating_sub(at.elapsed()));
         tokio::select! {
             biased;
             interrupt = interrupts.next() => {
@@ -59,6 +64,13 @@ pub(super) async fn follow(client: &Client, id: JobId, context: &mut Context) ->
                 Some(FollowEvent::Lost { why }) => context.output.event(&Event::Lost(&why)),
                 Some(FollowEvent::Resumed) => context.output.event(&Event::Resumed),
                 Some(_) => {}
+            },
+            () = tokio::time::sleep(until_line), if untold.is_some() => {
+                if let Some(job) = untold {
+                    context.output.event(&Event::Sums(job));
+                    told = Some(Instant::now());
+                    told_of = Some(job.counts);
+                }
             }
         }
     }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -111,15 +112,27 @@ impl Jobs {
         Ok(self.enter(id, serde_json::from_slice(&json)?))
     }
 
-    /// Puts empty files where an attempt will write, if there are any to spare; else its supervisor makes them.
+    /// Puts empty files where an attempt will write. They have to be there before it starts: whoever follows it may be
+    /// sooner than its supervisor.
     pub(crate) fn provide_files(&self, files: &Files) {
         for (_, path) in files.iter().filter(|(kind, _)| *kind != StreamKind::Setup) {
             let spare = self.spare().pop();
-            if let Some(spare) = spare
-                && let Err(error) = std::fs::rename(&spare, path)
-            {
+            match spare.map(|spare| std::fs::rename(&spare, path).map_err(|error| (spare, error))) {
+                Some(Ok(())) => continue,
                 // Its directory is gone.
-                tracing::trace!(path = %spare.display(), %error, "a spare file is gone");
+                Some(Err((spare, error))) => {
+                    tracing::trace!(path = %spare.display(), %error, "a spare file is gone");
+                }
+                None => {}
+            }
+            let made = std::fs::File::options()
+                .create(true)
+                .append(true)
+                .mode(0o600)
+                .open(path);
+            if let Err(error) = made {
+                // The supervisor will fail on it, and the attempt will say so.
+                tracing::warn!(path = %path.display(), %error, "cannot make a log file");
             }
         }
     }

@@ -172,6 +172,12 @@ impl Jobs {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Lets go of jobs of which nothing is held, and so of their environments: they linger for attempts that may come,
+    /// and those will find or make it again. Directories go when their time has come.
+    pub(crate) fn let_go_of_idle(&self, holds: impl Fn(JobId) -> bool) {
+        self.lock().retain(|id, _| holds(*id));
+    }
+
     /// Removes the job's directory unless another attempt of it arrives soon.
     pub(crate) fn leave_later(&self, agent: &Arc<Agent>, id: JobId) {
         let owner = Arc::downgrade(agent);

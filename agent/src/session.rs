@@ -193,6 +193,8 @@ async fn take(
         Some(In::Environments(query)) => {
             let (agent, sender) = (Arc::clone(agent), sender.clone());
             agent.clone().tasks.spawn(async move {
+                // Not in use any more, whatever may come.
+                agent.jobs.let_go_of_idle(|job| agent.held.holds_job(job));
                 let answer = environments::answer(&agent.environments, query).await;
                 let message = Some(v1::session_request::Message::Environments(answer));
                 let _ = sender.send(v1::SessionRequest { message }).await;

@@ -207,6 +207,7 @@ async fn take(
     Ok(true)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the form that `map_err` calls")]
 fn broken(error: proto::BadMessage) -> Status {
     Status::internal(format!("the controller sent a malformed message: {error}"))
 }

@@ -148,7 +148,7 @@ async fn who_holds_it_keeps_it_even_past_a_restart() {
         if !removed.is_empty() {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(removed, [key]);
     assert!(after.retake(key, "job-7").await.is_err());

@@ -63,6 +63,8 @@ async fn run_agent(
     let mut child = tokio::process::Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
+        // Ours may still be the pipe on which whoever started us waits for our own first word.
+        .stdout(std::io::stderr())
         .spawn()?;
     tracing::info!(
         pid = child.id(),

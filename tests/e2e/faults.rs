@@ -222,3 +222,18 @@ fn a_death_while_a_directory_is_sent_leaves_nothing_half_made() {
         (32 << 20).to_string()
     );
 }
+
+#[test]
+fn a_controller_that_is_killed_while_it_starts_is_started_again() {
+    for pause in [1, 3, 6, 10, 15] {
+        let home = Home::new();
+        let running = home.haul(["run", "-q", "--", "echo", "ran"]).start();
+        let controller = std::iter::repeat_with(|| home.processes_as(Role::Controller).pop())
+            .find_map(std::convert::identity)
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(pause));
+        controller.kill();
+        assert_eq!(running.end().ok().out(), "ran\n", "killed after {pause} ms");
+        assert_eq!(home.jobs(), 1);
+    }
+}

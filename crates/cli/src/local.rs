@@ -28,6 +28,9 @@ use tokio::net::UnixStream;
 
 pub use paths::{Local, Whereabouts};
 
+/// How often a controller is started that ends without a word.
+const STARTS: u32 = 3;
+
 /// Why there is no private controller to talk to.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
@@ -77,6 +80,12 @@ pub enum LocalError {
     /// The controller was started and gave up; these are its words.
     #[error("the controller could not start: {0}")]
     Failed(String),
+    /// The controller was started and ended before it said anything, as one does that is killed.
+    #[error("the controller ended before it served; see {}", log.display())]
+    Silent {
+        /// Where its last words are, if it had any.
+        log: PathBuf,
+    },
 }
 
 impl LocalError {
@@ -92,7 +101,7 @@ impl LocalError {
         match self {
             Self::NoHome(_) => Some("set HOME, or XDG_STATE_HOME and XDG_CACHE_HOME"),
             Self::Relative { .. } => Some("write an absolute path, or unset the variable"),
-            Self::Directory { .. } | Self::Failed(_) => Some(
+            Self::Directory { .. } | Self::Failed(_) | Self::Silent { .. } => Some(
                 "make room there or make it writable, or name other places by XDG_STATE_HOME and XDG_CACHE_HOME",
             ),
             Self::Foreign { .. } => {
@@ -133,8 +142,15 @@ impl Local {
         if let Some(stream) = self.answered().await? {
             return Ok(stream);
         }
-        self.start_controller().await?;
-        Ok(UnixSocket::open(self.socket()).await?)
+        let mut tries = 1;
+        loop {
+            match self.start_controller().await {
+                Ok(()) => return Ok(UnixSocket::open(self.socket()).await?),
+                // Whatever it finds wrong it says: this one was killed, and the next need not be.
+                Err(LocalError::Silent { .. }) if tries < STARTS => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// A connection if somebody answers who is us.

@@ -49,10 +49,7 @@ impl Local {
         };
         match tokio::time::timeout(PATIENCE, listening).await {
             Ok(Ok(())) if words.trim_end() == READY => Ok(()),
-            Ok(Ok(())) if words.trim().is_empty() => Err(LocalError::Failed(format!(
-                "it ended without a word; see {}",
-                self.log().display()
-            ))),
+            Ok(Ok(())) if words.trim().is_empty() => Err(LocalError::Silent { log: self.log() }),
             Ok(Ok(())) => Err(LocalError::Failed(words.trim().to_owned())),
             Ok(Err(error)) => Err(LocalError::Spawn(error)),
             Err(_) => Err(LocalError::Failed(format!(

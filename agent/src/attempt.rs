@@ -163,7 +163,11 @@ async fn prepare_workdir(
 ) -> Result<Workdir, crate::workdirs::WorkdirError> {
     let mut backoff = Backoff::lasting();
     loop {
-        match agent.workdirs.take(&agent.client, job.spec.snapshot, id).await {
+        match agent
+            .workdirs
+            .take(&agent.client.for_attempt(id), job.spec.snapshot, id)
+            .await
+        {
             Err(error) if error.is_passing() => {
                 tracing::info!(attempt = %id, error = %words(&error), "the snapshot waits for the controller");
                 tokio::time::sleep(backoff.next_wait().unwrap_or_default()).await;
@@ -219,7 +223,7 @@ async fn finalize(
     let Some(workdir) = workdir else { return end };
     let tree = workdir.tree();
     for name in ["outputs", "logs"] {
-        match outputs::collect(&agent.client, &tree.join(name)).await {
+        match outputs::collect(&agent.client.for_attempt(id), &tree.join(name)).await {
             Ok((digest, skipped)) => {
                 if name == "outputs" {
                     end.outputs = digest;

@@ -99,7 +99,7 @@ async fn session(agent: &Arc<Agent>) -> Result<(End, ()), Status> {
         message: Some(v1::session_request::Message::Hello(hello)),
     };
     let _ = sender.try_send(hello);
-    let call = proto::client::agent(agent.client.channel())
+    let call = proto::client::agent(agent.client.calls())
         .session(ReceiverStream::new(outgoing))
         .await?;
     let mut incoming = call.into_inner();

@@ -371,7 +371,7 @@ async fn listen(
     requests: &mpsc::WeakSender<Request>,
     connection: u64,
 ) -> Result<(), tonic::Status> {
-    let call = haul_proto::client::agent(client.channel())
+    let call = haul_proto::client::agent(client.calls())
         .ship_logs(ReceiverStream::new(outgoing))
         .await?;
     let mut answers = call.into_inner();

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
+use haul_proto::client::{Caller, Calls, NotAToken};
+use haul_types::AttemptId;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
@@ -99,7 +101,8 @@ impl Dial for UnixSocket {
 /// A connection to a controller; cheap to clone, and shared by all clones.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pub(crate) channel: Channel,
+    channel: Channel,
+    caller: Caller,
 }
 
 impl Client {
@@ -131,13 +134,33 @@ impl Client {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(FRAME)
             .connect_with_connector_lazy(connector);
-        Self { channel }
+        Self {
+            channel,
+            caller: Caller::default(),
+        }
     }
 
-    /// The channel itself, for services that this crate does not wrap (the agent's).
+    /// What calls are made through, for services that this crate does not wrap (the agent's).
     #[must_use]
-    pub fn channel(&self) -> Channel {
-        self.channel.clone()
+    pub fn calls(&self) -> Calls {
+        Calls::new(self.channel.clone(), self.caller.clone())
+    }
+
+    /// The same connection, with a user's token on each call.
+    pub fn with_token(self, token: &str) -> Result<Self, NotAToken> {
+        Ok(Self {
+            caller: self.caller.with_token(token)?,
+            channel: self.channel,
+        })
+    }
+
+    /// The same connection, for what an agent reads and sends on behalf of an attempt.
+    #[must_use]
+    pub fn for_attempt(&self, attempt: AttemptId) -> Self {
+        Self {
+            channel: self.channel.clone(),
+            caller: self.caller.clone().for_attempt(attempt),
+        }
     }
 
     /// Dials at the first call.

@@ -233,9 +233,7 @@ impl Frames {
                 digests: digests_to_bytes(some),
             };
             self.asked += some.len();
-            let answer = client::snapshots(self.client.channel.clone())
-                .fetch(request)
-                .await?;
+            let answer = client::snapshots(self.client.calls()).fetch(request).await?;
             self.messages = Some(answer.into_inner());
         }
     }

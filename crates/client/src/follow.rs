@@ -204,10 +204,7 @@ impl Follow {
                 offset,
             })
             .collect();
-        match client::jobs(self.client.channel.clone())
-            .follow_job(request)
-            .await
-        {
+        match client::jobs(self.client.calls()).follow_job(request).await {
             Ok(answer) => {
                 self.messages = Some(answer.into_inner());
                 Ok(std::mem::take(&mut self.lost).then_some(FollowEvent::Resumed))

@@ -34,7 +34,7 @@ impl Client {
     pub async fn job(&self, id: &str) -> Result<JobDetails, CallError> {
         let request = v1::GetJobRequest { id: id.to_owned() };
         let answer = repeated(|| {
-            let (channel, request) = (self.channel.clone(), request.clone());
+            let (channel, request) = (self.calls(), request.clone());
             async move { client::jobs(channel).get_job(request).await }
         })
         .await?;
@@ -61,7 +61,7 @@ impl Client {
             page_token: after.unwrap_or_default(),
         };
         let answer = repeated(|| {
-            let (channel, request) = (self.channel.clone(), request.clone());
+            let (channel, request) = (self.calls(), request.clone());
             async move { client::jobs(channel).list_jobs(request).await }
         })
         .await?;
@@ -87,7 +87,7 @@ impl Client {
             page_size,
         };
         let answer = repeated(|| {
-            let (channel, request) = (self.channel.clone(), request.clone());
+            let (channel, request) = (self.calls(), request.clone());
             async move { client::jobs(channel).list_tasks(request).await }
         })
         .await?;
@@ -107,7 +107,7 @@ impl Client {
             task_index: task,
         };
         let answer = repeated(|| {
-            let (channel, request) = (self.channel.clone(), request.clone());
+            let (channel, request) = (self.calls(), request.clone());
             async move { client::jobs(channel).cancel_job(request).await }
         })
         .await?;
@@ -120,7 +120,7 @@ impl Client {
             job_id: job.to_string(),
         };
         repeated(|| {
-            let (channel, request) = (self.channel.clone(), request.clone());
+            let (channel, request) = (self.calls(), request.clone());
             async move { client::jobs(channel).remove_job(request).await }
         })
         .await?;

@@ -38,6 +38,7 @@ pub use connect::{Client, Dial, DialError, Dialing, UnixSocket};
 pub use error::CallError;
 pub use fetch::{FetchError, Fetched};
 pub use follow::{Follow, FollowError, FollowEvent, FollowJob, FollowTask};
+pub use haul_proto::client::NotAToken;
 pub use jobs::{JobDetails, JobPage};
 pub use log::{LogRange, LogReader};
 pub use nodes::{Controller, Environment, Node, Removed};

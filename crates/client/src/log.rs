@@ -101,9 +101,7 @@ impl LogReader {
                     offset: self.range.start,
                     end: self.range.end.unwrap_or(0),
                 };
-                let answer = client::jobs(self.client.channel.clone())
-                    .read_log(request)
-                    .await?;
+                let answer = client::jobs(self.client.calls()).read_log(request).await?;
                 vacant.insert(answer.into_inner())
             }
         };

@@ -76,7 +76,7 @@ impl Client {
     /// The nodes that the controller knows, in order of name.
     pub async fn nodes(&self) -> Result<Vec<Node>, CallError> {
         let call = async || {
-            client::nodes(self.channel.clone())
+            client::nodes(self.calls())
                 .list_nodes(v1::ListNodesRequest {})
                 .await
         };
@@ -99,7 +99,7 @@ impl Client {
             node: node.unwrap_or_default().to_owned(),
         };
         let call = async || {
-            client::nodes(self.channel.clone())
+            client::nodes(self.calls())
                 .list_environments(request.clone())
                 .await
         };
@@ -126,7 +126,7 @@ impl Client {
             node: String::new(),
         };
         let call = async || {
-            client::nodes(self.channel.clone())
+            client::nodes(self.calls())
                 .remove_environment(request.clone())
                 .await
         };
@@ -149,7 +149,7 @@ impl Client {
             node: String::new(),
         };
         let call = async || {
-            client::nodes(self.channel.clone())
+            client::nodes(self.calls())
                 .prune_environments(request.clone())
                 .await
         };
@@ -163,7 +163,7 @@ impl Client {
     /// What the controller is and how it does.
     pub async fn controller(&self) -> Result<Controller, CallError> {
         let call = async || {
-            client::nodes(self.channel.clone())
+            client::nodes(self.calls())
                 .get_controller(v1::GetControllerRequest {})
                 .await
         };
@@ -181,7 +181,7 @@ impl Client {
 
     /// Asks a private controller to end. Not repeated: the next connection might be to its successor.
     pub async fn stop_controller(&self) -> Result<(), CallError> {
-        client::nodes(self.channel.clone())
+        client::nodes(self.calls())
             .stop_controller(v1::StopControllerRequest {})
             .await?;
         Ok(())

@@ -198,7 +198,7 @@ impl Client {
                 digests: digests_to_bytes(some),
             };
             let answer = repeated(|| {
-                let (channel, request) = (self.channel.clone(), request.clone());
+                let (channel, request) = (self.calls(), request.clone());
                 async move { client::snapshots(channel).find_missing(request).await }
             })
             .await?;
@@ -261,7 +261,7 @@ impl Client {
             blocking(move || write_frames(&scan, &missing, &frames, &*progress))
         };
         let call = async {
-            client::snapshots(self.channel.clone())
+            client::snapshots(self.calls())
                 .upload(ReceiverStream::new(outgoing))
                 .await
         };

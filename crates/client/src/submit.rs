@@ -43,7 +43,7 @@ impl Client {
             spec: Some(spec.into()),
         };
         let answer = repeated(|| {
-            let (channel, request) = (self.channel.clone(), request.clone());
+            let (channel, request) = (self.calls(), request.clone());
             async move {
                 match client::jobs(channel).submit_job(request).await {
                     Ok(answer) => Ok(answer.map(Some)),

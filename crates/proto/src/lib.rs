@@ -1,7 +1,8 @@
 //! The public gRPC contract: generated code, client and server, and its conversion to and from `haul-types`.
 //!
 //! This crate alone knows the shapes that tonic generates from `proto/haul/v1`; what it gives out is the messages
-//! ([`v1`]) and, with the features `client` and `server`, constructors with the limits set ([`client`], [`server`]).
+//! ([`v1`]), their calls as an enum ([`Rpc`]) and, with the features `client` and `server`, constructors with the limits
+//! set ([`client`], [`server`]).
 
 #[cfg(feature = "client")]
 pub mod client;
@@ -18,6 +19,15 @@ pub const MAX_MESSAGE_BYTES: usize = 10 << 20;
 
 /// The most bytes of a log in one message.
 pub const MAX_LOG_FRAME_BYTES: usize = 1 << 20;
+
+/// The metadata in which an agent names the attempt that it makes a call for, as `JOB.TASK.ATTEMPT`.
+pub const ATTEMPT_METADATA: &str = "haul-attempt";
+
+/// The calls of the contract, made from it when this crate is built.
+mod rpc {
+    include!(concat!(env!("OUT_DIR"), "/rpc.rs"));
+}
+pub use rpc::Rpc;
 
 /// The messages and services of `haul.v1`, as generated.
 pub mod v1 {

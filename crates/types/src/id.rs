@@ -142,6 +142,28 @@ impl fmt::Display for AttemptId {
     }
 }
 
+/// Text that names no attempt.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not an attempt: expected JOB.TASK.ATTEMPT, with attempts counted from 1")]
+pub struct NotAnAttemptId(String);
+
+impl FromStr for AttemptId {
+    type Err = NotAnAttemptId;
+
+    /// Reads what is printed.
+    fn from_str(text: &str) -> Result<Self, NotAnAttemptId> {
+        let mut parts = text.split('.');
+        let id = (|| {
+            let job = parts.next()?.parse().ok()?;
+            let index = parts.next()?.parse().ok()?;
+            let attempt = parts.next()?.parse().ok().filter(|&attempt| attempt > 0)?;
+            Some(Self::new(job, index, attempt))
+        })();
+        id.filter(|_| parts.next().is_none())
+            .ok_or_else(|| NotAnAttemptId(text.to_owned()))
+    }
+}
+
 /// The name of a node: 1 to 63 letters, digits, `-`, `_` and `.`, beginning with a letter or digit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -202,6 +224,22 @@ mod tests {
             let id = JobId::from_bits(bits).unwrap();
             prop_assert_eq!(id.to_string().len(), JOB_ID_LETTERS);
             prop_assert_eq!(id.to_string().parse::<JobId>().unwrap(), id);
+        }
+    }
+
+    #[test]
+    fn attempts_are_read_and_printed() {
+        let id = AttemptId::new(JobId::from_bits(77).unwrap(), 3, 2);
+        assert_eq!(id.to_string().parse::<AttemptId>().unwrap(), id);
+        for bad in [
+            "",
+            "00000000002d",
+            "00000000002d.3",
+            "00000000002d.3.0",
+            "00000000002d.3.2.1",
+            "x.3.2",
+        ] {
+            assert!(bad.parse::<AttemptId>().is_err(), "{bad:?}");
         }
     }
 

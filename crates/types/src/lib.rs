@@ -8,14 +8,16 @@ pub mod digest;
 pub mod id;
 pub mod quantity;
 pub mod record;
+pub mod role;
 pub mod spec;
 pub mod state;
 pub mod stream;
 
 pub use digest::Digest;
-pub use id::{Attempt, AttemptId, JobId, NodeName, TaskId, TaskIndex};
+pub use id::{Attempt, AttemptId, JobId, NodeName, NotAnAttemptId, TaskId, TaskIndex};
 pub use quantity::{ByteSize, parse_duration};
 pub use record::{JobRecord, TaskCounts, TaskRecord};
+pub use role::Role;
 pub use spec::{ArraySpec, EnvironmentSpec, JobSpec, Requirements};
 pub use state::{ExitStatus, Reason, TaskState, Transition};
 pub use stream::{StreamKey, StreamKind};

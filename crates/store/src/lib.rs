@@ -20,6 +20,6 @@ pub use metadata::{
     ActiveJob, CommitError, JobCursor, JobFilter, JobSummary, Metadata, Op, ReadError, TaskFilter,
 };
 pub use packs::{
-    AppendError, CheckReport, CollectError, CollectStats, FinishError, LoadError, PackStats, PackWriter,
-    Packs, Usage, VerifiedFrame,
+    AppendError, CheckReport, CollectError, CollectStats, Extras, FinishError, LoadError, PackStats,
+    PackWriter, Packs, Usage, VerifiedFrame,
 };

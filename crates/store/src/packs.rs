@@ -38,6 +38,7 @@ use rusqlite::Connection;
 pub use check::{CheckReport, Damage};
 pub use collect::CollectStats;
 pub use error::{AppendError, CollectError, FileError, FinishError, LoadError};
+pub use load::Extras;
 pub use upload::{PackStats, PackWriter, VerifiedFrame};
 
 use crate::database::{self, CHECKPOINT_PAGES, OpenError, ReadPool, Schema};
@@ -151,9 +152,15 @@ impl Packs {
 
     /// Sends frames that hold all the `wanted` chunks to `sink`, until it returns false: each frame as stored and once,
     /// in the order they are stored in; of those of which less than half is wanted, just the wanted chunks, in new
-    /// frames. Fails before the first frame if one of the chunks is not here.
-    pub fn frames(&self, wanted: &[Digest], sink: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<(), LoadError> {
-        load::frames(&self.inner, wanted, sink)
+    /// frames. With [`Extras::Never`] a frame leaves as stored only if all of it is wanted. Fails before the first frame if
+    /// one of the chunks is not here.
+    pub fn frames(
+        &self,
+        wanted: &[Digest],
+        extras: Extras,
+        sink: &mut dyn FnMut(Vec<u8>) -> bool,
+    ) -> Result<(), LoadError> {
+        load::frames(&self.inner, wanted, extras, sink)
     }
 
     /// Frees what chunks take that are not live and that nobody was told of within `grace`, which should be longer than

@@ -112,10 +112,20 @@ pub(super) fn raw_bytes(chunk: &FrameChunk) -> u64 {
     BLOCK + u64::from(chunk.len).next_multiple_of(BLOCK)
 }
 
+/// What may travel in a frame beside the chunks that were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extras {
+    /// Chunks that lie in the same frame: a frame leaves as it is stored, if most of it is wanted.
+    Allowed,
+    /// Nothing: whoever asks may not see what else came in the same upload.
+    Never,
+}
+
 /// Sends every frame that holds a wanted chunk, in the order of packs and of places in them.
 pub(super) fn frames(
     inner: &Inner,
     wanted: &[Digest],
+    extras: Extras,
     sink: &mut dyn FnMut(Vec<u8>) -> bool,
 ) -> Result<(), LoadError> {
     let mut reader = FrameReader::new(inner);
@@ -136,7 +146,12 @@ pub(super) fn frames(
         chunks.sort_unstable_by_key(|chunk| chunk.offset);
         chunks.dedup();
         let wanted_bytes: u64 = chunks.iter().map(raw_bytes).sum();
-        if wanted_bytes * 2 >= u64::from(place.raw_length) {
+        let raw_length = u64::from(place.raw_length);
+        let as_stored = match extras {
+            Extras::Allowed => wanted_bytes * 2 >= raw_length,
+            Extras::Never => wanted_bytes >= raw_length,
+        };
+        if as_stored {
             if !sink(reader.stored(&place, chunks[0].digest)?) {
                 return Ok(());
             }

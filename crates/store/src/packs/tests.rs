@@ -66,7 +66,7 @@ fn pack_files(directory: &Path) -> Vec<PathBuf> {
 fn sent(packs: &Packs, wanted: &[Digest]) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     packs
-        .frames(wanted, &mut |frame| {
+        .frames(wanted, Extras::Allowed, &mut |frame| {
             frames.push(frame);
             true
         })
@@ -224,7 +224,7 @@ fn a_damaged_pack_is_named_and_never_given_out() {
     );
     let mut frames = 0;
     let error = packs
-        .frames(&digests, &mut |_| {
+        .frames(&digests, Extras::Allowed, &mut |_| {
             frames += 1;
             true
         })
@@ -287,7 +287,7 @@ fn whole_frames_are_sent_as_stored_and_of_others_just_what_is_wanted() {
 
     let mut seen = 0;
     packs
-        .frames(&wanted, &mut |_| {
+        .frames(&wanted, Extras::Allowed, &mut |_| {
             seen += 1;
             false
         })
@@ -295,7 +295,9 @@ fn whole_frames_are_sent_as_stored_and_of_others_just_what_is_wanted() {
     assert_eq!(seen, 1, "the sink has had enough");
     let stranger = Digest::of(b"never stored");
     let error = packs
-        .frames(&[wanted[0], stranger], &mut |_| panic!("nothing is sent"))
+        .frames(&[wanted[0], stranger], Extras::Allowed, &mut |_| {
+            panic!("nothing is sent")
+        })
         .unwrap_err();
     assert!(matches!(error, LoadError::Unknown(digest) if digest == stranger));
 }
@@ -339,4 +341,39 @@ proptest! {
         }
         prop_assert!(packs.check().unwrap().is_sound());
     }
+}
+
+#[test]
+fn who_may_see_nothing_else_gets_just_what_was_asked_for() {
+    let (_directory, packs) = open();
+    let contents: Vec<_> = (0..30).map(|n| content(n, 100_000)).collect();
+    let frames = frames_of(&contents);
+    upload(&packs, &contents);
+    // The whole first frame, and nearly all of the second.
+    let wanted: Vec<_> = frames[0]
+        .chunks
+        .iter()
+        .chain(&frames[1].chunks[1..])
+        .map(|chunk| chunk.digest)
+        .collect();
+    let mut sent = Vec::new();
+    packs
+        .frames(&wanted, Extras::Never, &mut |frame| {
+            sent.push(frame);
+            true
+        })
+        .unwrap();
+    assert!(
+        sent[0] == frames[0].bytes,
+        "a frame of which all is wanted leaves as it is stored"
+    );
+    let mut got: Vec<_> = sent
+        .iter()
+        .flat_map(|frame| read_frame(frame).unwrap().chunks)
+        .map(|chunk| chunk.digest)
+        .collect();
+    let mut wanted = wanted;
+    got.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(got, wanted);
 }

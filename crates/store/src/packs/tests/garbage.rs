@@ -145,7 +145,7 @@ fn a_reader_keeps_the_files_it_was_told_of() {
     let digests = digests_of(&contents);
     let mut arrived = 0;
     packs
-        .frames(&digests, &mut |frame| {
+        .frames(&digests, Extras::Allowed, &mut |frame| {
             if arrived == 0 {
                 // Two epochs end while this one is read.
                 assert_eq!(collect(&packs, &digests[..12]).removed_packs, 1);

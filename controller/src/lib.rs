@@ -12,13 +12,17 @@
 //! - [`logs`]: what jobs write.
 //! - [`snapshots`]: chunks, and which snapshots are whole.
 //! - [`service`]: the gRPC services, each a thin layer over those three.
+//! - [`authorize`]: who may make which call; [`callers`]: who calls.
 //! - [`private`]: what only a user's private controller does: it keeps an agent, and goes when idle.
 //! - [`maintenance`]: what is thrown away, and when.
 
+mod authorize;
+mod callers;
 mod engine;
 mod listen;
 mod logs;
 mod maintenance;
+mod principal;
 mod private;
 mod service;
 mod snapshots;
@@ -121,7 +125,7 @@ pub async fn run(
         );
     }
     maintenance::start(&tasks, &engine, &snapshots, config.keep_jobs_for, &shutdown);
-    let server = service::router(&config, &engine, &snapshots, &shutdown);
+    let server = service::router(&config, &engine, &snapshots, Arc::default(), &shutdown);
     tracing::info!(socket = %config.socket.display(), "serving");
     ready();
 

@@ -4,6 +4,7 @@ mod agents;
 mod follow;
 mod jobs;
 mod nodes;
+mod reach;
 pub(crate) mod session;
 mod snapshots;
 mod view;
@@ -15,8 +16,11 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
+use tower::layer::util::{Identity, Stack};
 
 use crate::ControllerConfig;
+use crate::authorize::Authorize;
+use crate::callers::Callers;
 use crate::engine::Engine;
 use crate::snapshots::Snapshots;
 
@@ -38,8 +42,9 @@ pub(crate) fn router(
     config: &ControllerConfig,
     engine: &Arc<Engine>,
     snapshots: &Arc<Snapshots>,
+    callers: Arc<Callers>,
     shutdown: &CancellationToken,
-) -> Router {
+) -> Router<Stack<Authorize, Identity>> {
     let (engine, snapshots) = (Arc::clone(engine), Arc::clone(snapshots));
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
@@ -49,6 +54,7 @@ pub(crate) fn router(
         .http2_max_header_list_size(MAX_HEADER_BYTES)
         .http2_keepalive_interval(Some(PING.0))
         .http2_keepalive_timeout(Some(PING.1))
+        .layer(Authorize(callers))
         .add_service(haul_proto::server::jobs(jobs::Jobs {
             engine: Arc::clone(&engine),
             snapshots: Arc::clone(&snapshots),

@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::follow::Stream;
 use crate::engine::Engine;
 use crate::logs::LogError;
+use crate::principal::Principal;
 use crate::status::{IntoStatus, panicked};
 
 /// Acknowledgements that wait for an agent; they are sums, so few are enough.
@@ -34,6 +35,7 @@ impl AgentService for Agents {
         &self,
         request: Request<Streaming<v1::SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let principal = Principal::of(&request);
         let mut incoming = request.into_inner();
         let Some(v1::SessionRequest {
             message: Some(v1::session_request::Message::Hello(hello)),
@@ -43,6 +45,7 @@ impl AgentService for Agents {
         };
         let node = NodeName::try_from(hello.node.clone())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        principal.speaks_for(&node)?;
         if hello.slots == 0 {
             return Err(Status::invalid_argument("slots: a node has at least one"));
         }
@@ -91,8 +94,9 @@ impl AgentService for Agents {
     ) -> Result<Response<Self::ShipLogsStream>, Status> {
         let (sender, receiver) = mpsc::channel(ACKNOWLEDGEMENTS_AHEAD);
         let engine = Arc::clone(&self.engine);
+        let principal = Principal::of(&request);
         self.engine.spawn(async move {
-            if let Err(status) = take_logs(&engine, request.into_inner(), &sender).await {
+            if let Err(status) = take_logs(&engine, &principal, request.into_inner(), &sender).await {
                 let _ = sender.send(Err(status)).await;
             }
         });
@@ -216,6 +220,7 @@ type Arrived = BTreeMap<(AttemptId, StreamKind), u64>;
 /// Takes what tasks write; followers see it at once, the agent hears of it once it is durable.
 async fn take_logs(
     engine: &Arc<Engine>,
+    principal: &Principal,
     mut incoming: Streaming<v1::ShipLogsRequest>,
     sender: &mpsc::Sender<Result<v1::ShipLogsResponse, Status>>,
 ) -> Result<(), Status> {
@@ -237,7 +242,7 @@ async fn take_logs(
         }
         tokio::select! {
             message = incoming.message(), if open => match message? {
-                Some(message) => take_frame(engine, message, &mut arrived, sender).await?,
+                Some(message) => take_frame(engine, principal, message, &mut arrived, sender).await?,
                 None => open = false,
             },
             synced = async { match &mut syncing { Some(task) => task.await, None => std::future::pending().await } } => {
@@ -258,6 +263,7 @@ async fn take_logs(
 
 async fn take_frame(
     engine: &Arc<Engine>,
+    principal: &Principal,
     message: v1::ShipLogsRequest,
     arrived: &mut Arrived,
     sender: &mpsc::Sender<Result<v1::ShipLogsResponse, Status>>,
@@ -267,7 +273,11 @@ async fn take_frame(
         .frame
         .ok_or_else(|| Status::invalid_argument("frame: is missing"))?;
     let kind = frame.kind().map_err(bad)?;
-    if !engine.is_live(attempt) {
+    let wanted = match principal {
+        Principal::Node { name, .. } => engine.is_current(name, attempt),
+        _ => engine.is_live(attempt),
+    };
+    if !wanted {
         let unwanted = v1::ShipLogsResponse {
             attempt: Some(attempt.into()),
             stream: kind as i32,

@@ -6,12 +6,13 @@ use bytes::Bytes;
 use futures::stream::StreamExt;
 use haul_proto::server::SnapshotService;
 use haul_proto::{self as proto, v1};
-use haul_store::VerifiedFrame;
+use haul_store::{Extras, VerifiedFrame};
 use haul_types::Digest;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::follow::Stream;
+use super::reach::Reach;
 use crate::engine::Engine;
 use crate::snapshots::Snapshots;
 use crate::status::{IntoStatus, panicked};
@@ -43,6 +44,7 @@ impl SnapshotService for SnapshotCalls {
         request: Request<v1::FindMissingRequest>,
     ) -> Result<Response<v1::FindMissingResponse>, Status> {
         let _call = self.engine.call();
+        Reach::of(&self.engine, &request)?;
         let asked = digests(&request.get_ref().digests)?;
         let packs = self.snapshots.packs.clone();
         let missing = tokio::task::spawn_blocking(move || packs.missing(&asked)).await;
@@ -57,6 +59,7 @@ impl SnapshotService for SnapshotCalls {
         request: Request<Streaming<v1::UploadRequest>>,
     ) -> Result<Response<v1::UploadResponse>, Status> {
         let _call = self.engine.call();
+        Reach::of(&self.engine, &request)?;
         let _kept = self.snapshots.collecting.read().await;
         let verified = request.into_inner().map(|message| async move {
             let frame = message?.frame;
@@ -86,12 +89,27 @@ impl SnapshotService for SnapshotCalls {
 
     async fn fetch(&self, request: Request<v1::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
         let call = self.engine.call();
+        let reach = Reach::of(&self.engine, &request)?;
         let wanted = digests(&request.get_ref().digests)?;
+        let extras = match reach {
+            Reach::Everything => Extras::Allowed,
+            Reach::Attempt { snapshot } => {
+                let snapshots = Arc::clone(&self.snapshots);
+                let members = tokio::task::spawn_blocking(move || snapshots.members(snapshot)).await;
+                let members = members.map_err(panicked)?.map_err(IntoStatus::into_status)?;
+                if let Some(stranger) = wanted.iter().find(|digest| !members.contains(digest)) {
+                    return Err(Status::permission_denied(format!(
+                        "chunk {stranger} is not part of the attempt's snapshot"
+                    )));
+                }
+                Extras::Never
+            }
+        };
         let packs = self.snapshots.packs.clone();
         let (sender, receiver) = mpsc::channel(FRAMES_AHEAD);
         tokio::task::spawn_blocking(move || {
             let _call = call;
-            let outcome = packs.frames(&wanted, &mut |frame: Vec<u8>| {
+            let outcome = packs.frames(&wanted, extras, &mut |frame: Vec<u8>| {
                 sender
                     .blocking_send(Ok(v1::FetchResponse {
                         frame: Bytes::from(frame),

@@ -44,7 +44,7 @@ pub(super) const TABLE: Table = Table {
             "tonic",
             &["haul-agent", "haul-client", "haul-controller", "haul-proto"],
         ),
-        ("tower", &["haul-client"]),
+        ("tower", &["haul-client", "haul-controller"]),
         ("hyper-util", &["haul-client"]),
         // What is on disk.
         ("rusqlite", &["haul-store"]),

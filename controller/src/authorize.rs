@@ -73,6 +73,11 @@ impl Rule {
                 role.covers(needed)
             }
             (Self::User(_), Principal::Node { .. }) | (Self::Node, Principal::User { .. }) => false,
+            (_, Principal::ExpiredNode { name, .. }) => {
+                return Err(Status::unauthenticated(format!(
+                    "the certificate of node {name} has expired: its agent renews it first"
+                )));
+            }
             (_, Principal::Anonymous) => {
                 return Err(Status::unauthenticated(
                     "this call needs a token: `haul login TOKEN` stores the one that an admin gave you",
@@ -85,7 +90,9 @@ impl Rule {
         let who = match principal {
             Principal::User { name, role, .. } => format!("{name} is a {role}"),
             Principal::Node { name, .. } => format!("{name} is a node"),
-            Principal::Local | Principal::Anonymous => "the caller is unknown".to_owned(),
+            Principal::Local | Principal::ExpiredNode { .. } | Principal::Anonymous => {
+                "the caller is unknown".to_owned()
+            }
         };
         Err(Status::permission_denied(format!(
             "{who}, and this call needs: {self}"
@@ -154,14 +161,13 @@ where
 
 #[cfg(test)]
 mod tests {
-    use haul_types::NodeName;
-    use uuid::Uuid;
+    use haul_types::{NodeId, NodeName};
 
     use super::*;
 
     fn user(role: Role) -> Principal {
         Principal::User {
-            token: Uuid::nil(),
+            token: "0123456789ab".to_owned(),
             name: "somebody".to_owned(),
             role,
             target: None,
@@ -184,7 +190,7 @@ mod tests {
         let name = NodeName::try_from("box".to_owned()).unwrap();
         let node = Principal::Node {
             name,
-            id: Uuid::nil(),
+            id: NodeId::random(),
         };
         for rpc in Rpc::ALL {
             let both = rule(rpc).admits(&node).is_ok() && rule(rpc).admits(&user(Role::Admin)).is_ok();

@@ -1,34 +1,40 @@
-//! Who makes a call. Found once for each call, before any service sees it; services read it from the request.
+//! Who makes a call. A layer in front of the services finds it out and puts it among the request's extensions; the
+//! services take it from there and never look at certificates or tokens.
 
-use haul_types::{NodeName, Role};
+use haul_types::{NodeId, NodeName, Role};
 use tonic::{Request, Status};
-use uuid::Uuid;
 
 /// Who makes a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Principal {
-    /// A process of the controller's own user, on its Unix socket: may do everything, for every node.
+    /// A process of the controller's own user, through the Unix socket.
     Local,
-    /// An enrolled node, by its certificate.
+    /// An enrolled node, by a certificate that is valid.
     Node {
         /// Its name.
         name: NodeName,
-        /// Its identity: another one for each enrolment, so that a node that was revoked stays out when its name
-        /// is enrolled again.
-        id: Uuid,
+        /// Its id.
+        id: NodeId,
     },
-    /// A user, by a token.
+    /// An enrolled node whose certificate expired a short while ago: it may renew it, and nothing else.
+    ExpiredNode {
+        /// Its name.
+        name: NodeName,
+        /// Its id.
+        id: NodeId,
+    },
+    /// A user, by a token that is valid.
     User {
-        /// The token.
-        token: Uuid,
-        /// What the token is called; jobs are its.
+        /// What the token is called.
+        token: String,
+        /// What the user is called.
         name: String,
-        /// What it may do.
+        /// What the user may do.
         role: Role,
-        /// The only target that it may submit to.
+        /// The only target that the user may reach; all when absent.
         target: Option<String>,
     },
-    /// Who has shown nothing.
+    /// Nobody has said who calls.
     Anonymous,
 }
 
@@ -62,7 +68,7 @@ impl Principal {
         let allowed = match self {
             Self::Local => true,
             Self::User { name, role, .. } => role.covers(Role::Admin) || owner == Some(name),
-            Self::Node { .. } | Self::Anonymous => false,
+            Self::Node { .. } | Self::ExpiredNode { .. } | Self::Anonymous => false,
         };
         if allowed {
             return Ok(());

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Digest;
+
 /// The letters of a job id: digits and lowercase letters without `i`, `l`, `o`, `u` (Crockford's base 32).
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// Letters in a job id; 5 bits each.
@@ -213,6 +215,117 @@ impl fmt::Display for NodeName {
     }
 }
 
+/// A node as it was enrolled once: a random UUID. A name may pass from one machine to another; this does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(uuid::Uuid);
+
+/// Text or bytes that are no node id.
+#[derive(Debug, thiserror::Error)]
+#[error("not a node id: expected a UUID")]
+pub struct NotANodeId;
+
+impl NodeId {
+    /// A new random id.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(uuid::Uuid::new_v4())
+    }
+
+    /// The 16 bytes, as stored.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// The id of these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(uuid::Uuid::from_bytes(bytes))
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = NotANodeId;
+
+    fn from_str(text: &str) -> Result<Self, NotANodeId> {
+        uuid::Uuid::try_parse(text).map(Self).map_err(|_| NotANodeId)
+    }
+}
+
+/// A token as lists show it: the first 12 hexadecimal digits of the hash that is stored of it. Who has the token can
+/// tell its id; the id tells nothing of the token.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct TokenId(u64);
+
+/// Text that is no token id.
+#[derive(Debug, thiserror::Error)]
+#[error("not a token id: expected 12 hexadecimal digits, as `haul token ls` prints them")]
+pub struct NotATokenId;
+
+impl TokenId {
+    /// The id of the token of this hash.
+    #[must_use]
+    pub fn of_hash(hash: &Digest) -> Self {
+        let head = hash
+            .as_bytes()
+            .first_chunk::<8>()
+            .map_or(0, |head| u64::from_be_bytes(*head));
+        Self(head >> 16)
+    }
+
+    /// The 48 bits, as stored.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:012x}", self.0)
+    }
+}
+
+impl fmt::Debug for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenId({self})")
+    }
+}
+
+impl FromStr for TokenId {
+    type Err = NotATokenId;
+
+    fn from_str(text: &str) -> Result<Self, NotATokenId> {
+        if text.len() == 12 && text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            u64::from_str_radix(text, 16).map(Self).map_err(|_| NotATokenId)
+        } else {
+            Err(NotATokenId)
+        }
+    }
+}
+
+impl TryFrom<String> for TokenId {
+    type Error = NotATokenId;
+
+    fn try_from(text: String) -> Result<Self, NotATokenId> {
+        text.parse()
+    }
+}
+
+impl From<TokenId> for String {
+    fn from(id: TokenId) -> Self {
+        id.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,6 +353,17 @@ mod tests {
             "x.3.2",
         ] {
             assert!(bad.parse::<AttemptId>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn token_ids_are_the_head_of_the_hash() {
+        let hash = Digest::of(b"a secret");
+        let id = TokenId::of_hash(&hash);
+        assert_eq!(id.to_string(), hash.to_string()[..12]);
+        assert_eq!(id.to_string().parse::<TokenId>().unwrap(), id);
+        for bad in ["", "+12345678901", "0123456789ab0", "g12345678901"] {
+            assert!(bad.parse::<TokenId>().is_err(), "{bad:?}");
         }
     }
 

@@ -14,7 +14,7 @@ pub mod state;
 pub mod stream;
 
 pub use digest::Digest;
-pub use id::{Attempt, AttemptId, JobId, NodeName, NotAnAttemptId, TaskId, TaskIndex};
+pub use id::{Attempt, AttemptId, JobId, NodeId, NodeName, NotAnAttemptId, TaskId, TaskIndex, TokenId};
 pub use quantity::{ByteSize, parse_duration};
 pub use record::{JobRecord, TaskCounts, TaskRecord};
 pub use role::Role;

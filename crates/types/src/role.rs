@@ -1,36 +1,35 @@
-//! What somebody may do.
+//! What whoever holds a token may do.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What the holder of a token may do. Of the three for users each may do what the one before it may; `Agent` is for
-/// machines, and is none of them.
+/// A role, from the least to the most for users; an agent stands beside them. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[repr(u8)]
 pub enum Role {
-    /// Enrol one machine as a node.
+    /// May enrol one machine, once.
     Agent = 1,
-    /// See jobs, what they wrote and left, and nodes.
+    /// May look.
     Viewer = 2,
-    /// Besides: submit jobs, and cancel and remove one's own.
+    /// May look, submit jobs, and cancel and remove what they submitted.
     Submitter = 3,
-    /// Everything: other users' jobs, nodes, targets, tokens.
+    /// May do everything.
     Admin = 4,
 }
 
 /// Text that is no role.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not a role: it is one of agent, viewer, submitter, admin")]
+#[error("{0:?} is not a role: use agent, viewer, submitter or admin")]
 pub struct NotARole(String);
 
 impl Role {
-    /// Every role.
+    /// All of them.
     pub const ALL: [Self; 4] = [Self::Agent, Self::Viewer, Self::Submitter, Self::Admin];
 
-    /// The word, as printed and stored.
+    /// Its word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -41,10 +40,17 @@ impl Role {
         }
     }
 
-    /// Whether a user of this role may do what `needed` may.
+    /// Whether a user of this role may do what `needed` may. Of the three for users each may do what the one before it
+    /// may; an agent's is none of them.
     #[must_use]
     pub fn covers(self, needed: Self) -> bool {
         self != Self::Agent && self >= needed
+    }
+
+    /// The role of a number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| *role as u8 == number)
     }
 }
 
@@ -70,11 +76,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roles_are_read_printed_and_ordered() {
+    fn roles_survive_their_word_and_their_number() {
         for role in Role::ALL {
             assert_eq!(role.to_string().parse::<Role>().unwrap(), role);
+            assert_eq!(Role::from_number(role as u8), Some(role));
         }
         assert!("root".parse::<Role>().is_err());
+        assert_eq!(Role::from_number(0), None);
+    }
+
+    #[test]
+    fn each_role_for_users_covers_the_one_before() {
         assert!(Role::Admin.covers(Role::Submitter) && Role::Submitter.covers(Role::Viewer));
         assert!(!Role::Viewer.covers(Role::Submitter) && !Role::Agent.covers(Role::Viewer));
     }

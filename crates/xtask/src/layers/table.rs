@@ -19,6 +19,7 @@ pub(super) const TABLE: Table = Table {
         &[
             "haul-daemon",
             "haul-environment",
+            "haul-identity",
             "haul-launcher",
             "haul-lifecycle",
             "haul-proto",
@@ -46,6 +47,11 @@ pub(super) const TABLE: Table = Table {
         ),
         ("tower", &["haul-client", "haul-controller"]),
         ("hyper-util", &["haul-client"]),
+        // Cryptography: who is who is decided in one place. Those who open connections are handed what they need.
+        ("rcgen", &["haul-identity"]),
+        ("ring", &["haul-identity"]),
+        ("x509-parser", &["haul-identity"]),
+        ("rustls", &["haul-identity"]),
         // What is on disk.
         ("rusqlite", &["haul-store"]),
         ("tar", &["haul-snapshot"]),
@@ -78,7 +84,7 @@ pub(super) const TABLE: Table = Table {
         ("comfy-table", &["haul-cli"]),
         ("etcetera", &["haul-cli"]),
         ("indicatif", &["haul-cli"]),
-        ("jiff", &["haul-cli"]),
+        ("jiff", &["haul-cli", "haul-identity"]),
         ("tracing-subscriber", &["haul-daemon"]),
         // Nobody: what is shipped has typed errors.
         ("anyhow", &[]),

@@ -25,6 +25,7 @@ pub(super) const TABLE: Table = Table {
             "haul-proto",
             "haul-snapshot",
             "haul-spool",
+            "haul-transport",
         ],
         // The controller's shelf, and the way to a controller.
         &["haul-client", "haul-store"],
@@ -43,15 +44,24 @@ pub(super) const TABLE: Table = Table {
         ("protox", &["haul-proto"]),
         (
             "tonic",
-            &["haul-agent", "haul-client", "haul-controller", "haul-proto"],
+            &[
+                "haul-agent",
+                "haul-client",
+                "haul-controller",
+                "haul-proto",
+                "haul-transport",
+            ],
         ),
-        ("tower", &["haul-client", "haul-controller"]),
-        ("hyper-util", &["haul-client"]),
+        ("tower", &["haul-client", "haul-controller", "haul-transport"]),
+        ("hyper", &["haul-transport"]),
+        ("hyper-util", &["haul-client", "haul-transport"]),
+        ("tokio-rustls", &["haul-transport"]),
+        ("tokio-tungstenite", &["haul-transport"]),
         // Cryptography: who is who is decided in one place. Those who open connections are handed what they need.
-        ("rcgen", &["haul-identity"]),
+        ("rcgen", &["haul-identity", "haul-transport"]),
         ("ring", &["haul-identity"]),
         ("x509-parser", &["haul-identity"]),
-        ("rustls", &["haul-identity"]),
+        ("rustls", &["haul-identity", "haul-transport"]),
         // What is on disk.
         ("rusqlite", &["haul-store"]),
         ("tar", &["haul-snapshot"]),
@@ -74,6 +84,7 @@ pub(super) const TABLE: Table = Table {
                 "haul-daemon",
                 "haul-environment",
                 "haul-launcher",
+                "haul-transport",
             ],
         ),
         // The terminal and the user's directories.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-const FILES: [&str; 4] = ["job", "snapshot", "node", "agent"];
+const FILES: [&str; 5] = ["job", "snapshot", "node", "agent", "identity"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new("../../proto");

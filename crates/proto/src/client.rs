@@ -8,6 +8,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 pub use crate::v1::agent_service_client::AgentServiceClient;
+pub use crate::v1::identity_service_client::IdentityServiceClient;
 pub use crate::v1::job_service_client::JobServiceClient;
 pub use crate::v1::node_service_client::NodeServiceClient;
 pub use crate::v1::snapshot_service_client::SnapshotServiceClient;
@@ -90,4 +91,10 @@ pub fn nodes(calls: Calls) -> NodeServiceClient<Calls> {
 #[must_use]
 pub fn agent(calls: Calls) -> AgentServiceClient<Calls> {
     AgentServiceClient::new(calls).max_decoding_message_size(MAX_MESSAGE_BYTES)
+}
+
+/// A client of identity.
+#[must_use]
+pub fn identity(calls: Calls) -> IdentityServiceClient<Calls> {
+    IdentityServiceClient::new(calls).max_decoding_message_size(MAX_MESSAGE_BYTES)
 }

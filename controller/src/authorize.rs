@@ -29,6 +29,10 @@ use crate::principal::Principal;
 /// Who may make a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
+    /// Whoever is there: the call itself asks for a secret.
+    Anybody,
+    /// Enrolled nodes, also shortly after their certificate's end.
+    Renewal,
     /// Users of this role or one above it.
     User(Role),
     /// Enrolled nodes.
@@ -40,6 +44,8 @@ pub(crate) enum Rule {
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Anybody => f.write_str("nothing"),
+            Self::Renewal => f.write_str("node, also shortly after its certificate's end"),
             Self::User(role) => write!(f, "{role}"),
             Self::Node => f.write_str("node"),
             Self::NodeOrUser(role) => write!(f, "{role}, or a node for its own attempts"),
@@ -50,8 +56,16 @@ impl fmt::Display for Rule {
 /// The table.
 pub(crate) const fn rule(rpc: Rpc) -> Rule {
     use Role::{Admin, Submitter, Viewer};
-    use Rule::{Node, NodeOrUser, User};
+    use Rule::{Anybody, Node, NodeOrUser, Renewal, User};
     match rpc {
+        Rpc::IdentityJoin => Anybody,
+        Rpc::IdentityRenew => Renewal,
+        Rpc::IdentityGetCaller | Rpc::IdentityGetAuthorities => User(Viewer),
+        Rpc::IdentityCreateToken
+        | Rpc::IdentityListTokens
+        | Rpc::IdentityRevokeToken
+        | Rpc::IdentityRotateAuthority
+        | Rpc::IdentityRevokeNode => User(Admin),
         Rpc::JobSubmitJob | Rpc::JobCancelJob | Rpc::JobRemoveJob => User(Submitter),
         Rpc::JobGetJob | Rpc::JobListJobs | Rpc::JobListTasks | Rpc::JobFollowJob | Rpc::JobReadLog => {
             User(Viewer)
@@ -68,11 +82,15 @@ impl Rule {
     /// Whether `principal` may make the call.
     pub(crate) fn admits(self, principal: &Principal) -> Result<(), Status> {
         let admitted = match (self, principal) {
-            (_, Principal::Local) | (Self::Node | Self::NodeOrUser(_), Principal::Node { .. }) => true,
+            (Self::Anybody, _)
+            | (_, Principal::Local)
+            | (Self::Node | Self::NodeOrUser(_) | Self::Renewal, Principal::Node { .. })
+            | (Self::Renewal, Principal::ExpiredNode { .. }) => true,
             (Self::User(needed) | Self::NodeOrUser(needed), Principal::User { role, .. }) => {
                 role.covers(needed)
             }
-            (Self::User(_), Principal::Node { .. }) | (Self::Node, Principal::User { .. }) => false,
+            (Self::User(_), Principal::Node { .. })
+            | (Self::Node | Self::Renewal, Principal::User { .. }) => false,
             (_, Principal::ExpiredNode { name, .. }) => {
                 return Err(Status::unauthenticated(format!(
                     "the certificate of node {name} has expired: its agent renews it first"
@@ -181,7 +199,13 @@ mod tests {
             let users = [Role::Viewer, Role::Submitter, Role::Admin].map(|role| may(&user(role)));
             assert!(users.is_sorted(), "{rpc:?}: {users:?}");
             assert!(may(&Principal::Local), "{rpc:?}");
-            assert!(!may(&user(Role::Agent)), "a join token makes no calls: {rpc:?}");
+            let anybody = rule(rpc) == Rule::Anybody;
+            assert_eq!(
+                may(&user(Role::Agent)),
+                anybody,
+                "a join token makes no calls: {rpc:?}"
+            );
+            assert_eq!(may(&Principal::Anonymous), anybody, "{rpc:?}");
         }
     }
 
@@ -194,7 +218,11 @@ mod tests {
         };
         for rpc in Rpc::ALL {
             let both = rule(rpc).admits(&node).is_ok() && rule(rpc).admits(&user(Role::Admin)).is_ok();
-            assert_eq!(both, matches!(rule(rpc), Rule::NodeOrUser(_)), "{rpc:?}");
+            assert_eq!(
+                both,
+                matches!(rule(rpc), Rule::NodeOrUser(_) | Rule::Anybody),
+                "{rpc:?}"
+            );
         }
     }
 }

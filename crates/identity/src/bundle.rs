@@ -3,11 +3,15 @@
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
+use serde::{Deserialize, Serialize};
+
 use crate::certificate::CertificateError;
+use crate::octets::Octets;
 use crate::pin::Pin;
 
-/// Certificates of authorities, the one that signs first.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Certificates of authorities, the one that signs first. As text a list of base64.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Vec<Octets>", try_from = "Vec<Octets>")]
 pub struct Bundle(Vec<CertificateDer<'static>>);
 
 impl Bundle {
@@ -50,5 +54,19 @@ impl Bundle {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(self.0.iter().cloned());
         roots
+    }
+}
+
+impl From<Bundle> for Vec<Octets> {
+    fn from(bundle: Bundle) -> Self {
+        bundle.certificates().map(|der| Octets(der.to_vec())).collect()
+    }
+}
+
+impl TryFrom<Vec<Octets>> for Bundle {
+    type Error = CertificateError;
+
+    fn try_from(certificates: Vec<Octets>) -> Result<Self, CertificateError> {
+        Self::from_der(certificates.into_iter().map(|octets| octets.0))
     }
 }

@@ -7,6 +7,7 @@
 mod issue;
 mod rotation;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
 use crate::certificate::Validity;
-use crate::durable::{self, FileError};
+use crate::durable::{self, FileError, Stage};
 use crate::octets::Octets;
 use crate::pin::Pin;
 use rotation::{Circumstances, Rotation};
@@ -94,7 +95,7 @@ impl Authorities {
             path,
             rotation: Rotation::Steady { signing },
         };
-        made.save(&made.rotation)?;
+        made.save(&made.rotation, &mut |_| Ok(()))?;
         Ok(made)
     }
 
@@ -123,7 +124,8 @@ impl Authorities {
         Ok(Self { path, rotation })
     }
 
-    /// Takes a step of a rotation. It is on the disk when this returns; after an error nothing has changed.
+    /// Takes a step of a rotation. It is on the disk when this returns. After an error the phase here is the old one, and
+    /// on the disk it is the old one or, if the fault was in the very last sync, the new one; either is whole.
     ///
     /// `longest_life` is the longest that certificates are issued for: for so long an authority that stops signing now
     /// is still needed. `force` drops one that is.
@@ -134,6 +136,18 @@ impl Authorities {
         longest_life: Duration,
         now: SystemTime,
     ) -> Result<(), AuthorityError> {
+        self.step_staged(step, force, longest_life, now, &mut |_| Ok(()))
+    }
+
+    /// As [`Self::step`], and asks before each stage of writing whether to go on.
+    fn step_staged(
+        &mut self,
+        step: Step,
+        force: bool,
+        longest_life: Duration,
+        now: SystemTime,
+        before: &mut dyn FnMut(Stage) -> io::Result<()>,
+    ) -> Result<(), AuthorityError> {
         let next = self.rotation.after(
             step,
             &mut Circumstances {
@@ -143,7 +157,7 @@ impl Authorities {
                 fresh: &mut |signing| Authority::generate(Some(signing), now),
             },
         )?;
-        self.save(&next)?;
+        self.save(&next, before)?;
         self.rotation = next;
         Ok(())
     }
@@ -178,12 +192,16 @@ impl Authorities {
         signing.into_iter().chain(other).collect()
     }
 
-    fn save(&self, rotation: &Rotation) -> Result<(), AuthorityError> {
+    fn save(
+        &self,
+        rotation: &Rotation,
+        before: &mut dyn FnMut(Stage) -> io::Result<()>,
+    ) -> Result<(), AuthorityError> {
         let content = serde_json::to_vec_pretty(rotation).map_err(|error| FileError::Damaged {
             path: self.path.clone(),
             problem: error.to_string(),
         })?;
-        Ok(durable::replace(&self.path, &content)?)
+        Ok(durable::replace_staged(&self.path, &content, before)?)
     }
 }
 

@@ -17,7 +17,8 @@ pub mod packs;
 
 pub use database::{DatabaseError, OpenError};
 pub use metadata::{
-    ActiveJob, CommitError, JobCursor, JobFilter, JobSummary, Metadata, Op, ReadError, TaskFilter,
+    ActiveJob, CertificateRow, CommitError, EnrolledNode, IdentityOp, IdentityRefusal, JobCursor, JobFilter,
+    JobSummary, Metadata, Op, ReadError, TaskFilter, TokenRecord, TokenUse,
 };
 pub use packs::{
     AppendError, CheckReport, CollectError, CollectStats, Extras, FinishError, LoadError, PackStats,

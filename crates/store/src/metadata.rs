@@ -1,4 +1,4 @@
-//! Metadata: jobs, tasks and the snapshots they need, in one SQLite database.
+//! Metadata: jobs, tasks and the snapshots they need, tokens and the nodes they let in, in one SQLite database.
 //!
 //! ```text
 //!   commit(ops, done) ──▶ queue ──▶ writer thread: BEGIN, every submission that waits, COMMIT ──▶ done(Ok)
@@ -16,6 +16,7 @@
 
 mod apply;
 mod error;
+mod identity;
 mod op;
 mod prefix;
 mod read;
@@ -27,9 +28,10 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
-use haul_types::{Digest, JobId, JobRecord, TaskId, TaskRecord};
+use haul_types::{Digest, JobId, JobRecord, NodeId, TaskId, TaskRecord};
 
 pub use error::{CommitError, ReadError};
+pub use identity::{CertificateRow, EnrolledNode, IdentityOp, IdentityRefusal, TokenRecord, TokenUse};
 pub use op::Op;
 pub use row::{ActiveJob, JobCursor, JobFilter, JobSummary, TaskFilter};
 
@@ -41,7 +43,10 @@ use writer::Writer;
 const FILE_NAME: &str = "metadata.db";
 /// Every version of the schema.
 pub(crate) const SCHEMA: Schema = Schema {
-    migrations: &[include_str!("metadata/schema/0001.sql")],
+    migrations: &[
+        include_str!("metadata/schema/0001.sql"),
+        include_str!("metadata/schema/0002.sql"),
+    ],
 };
 
 /// The metadata store. Clones share it; when the last one is dropped, what was submitted is committed and the
@@ -82,7 +87,7 @@ impl Metadata {
     /// Never blocks. `done` runs on the writer's thread, which everyone waits for: it should hand the result on and
     /// return. It is dropped uncalled only if that thread has died.
     ///
-    /// After an error other than [`CommitError::JobExists`] and [`CommitError::UnknownJob`] nothing of the submission
+    /// After an error other than [`CommitError::JobExists`], [`CommitError::UnknownJob`] and [`CommitError::Identity`] nothing of the submission
     /// is visible; but if the fault was in the last step, the sync, a crash right after it may still bring it back.
     pub fn commit(&self, ops: Vec<Op>, done: impl FnOnce(Result<(), CommitError>) + Send + 'static) {
         self.inner.writer.submit(ops, Box::new(done));
@@ -131,6 +136,26 @@ impl Metadata {
     /// `now_unix_ms` keeps alive; each once. Reads every task row.
     pub fn live_snapshots(&self, now_unix_ms: u64) -> Result<Vec<Digest>, ReadError> {
         self.reader("live snapshots")?.live_snapshots(now_unix_ms)
+    }
+
+    /// Every token, newest first.
+    pub fn tokens(&self) -> Result<Vec<TokenRecord>, ReadError> {
+        self.reader("tokens")?.tokens()
+    }
+
+    /// The token of this hash.
+    pub fn token(&self, hash: &Digest) -> Result<Option<TokenRecord>, ReadError> {
+        self.reader("a token")?.token(hash)
+    }
+
+    /// Every node that was ever enrolled, in order of name; those that were revoked too.
+    pub fn enrolled_nodes(&self) -> Result<Vec<EnrolledNode>, ReadError> {
+        self.reader("the enrolled nodes")?.enrolled_nodes()
+    }
+
+    /// The node of this id.
+    pub fn enrolled_node(&self, id: NodeId) -> Result<Option<EnrolledNode>, ReadError> {
+        self.reader("an enrolled node")?.enrolled_node(id)
     }
 
     /// What is wrong with the stored data, in words; nothing if it is sound. Reads everything.

@@ -19,7 +19,7 @@ use crate::certificate::Validity;
 use crate::tls::IdentityError;
 
 /// What the controller is to others, and whom it trusts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ServerIdentity {
     key: Arc<CertifiedKey>,
     nodes: Arc<dyn ClientCertVerifier>,

@@ -4,6 +4,7 @@ use haul_types::{Digest, ExitStatus, JobId, JobRecord, TaskRecord};
 use rusqlite::{CachedStatement, Connection, ffi, params};
 
 use super::error::CommitError;
+use super::identity;
 use super::op::Op;
 use super::timeline;
 
@@ -82,6 +83,7 @@ impl<'c> Applier<'c> {
             Op::RemoveSnapshotRefs { before_unix_ms } => {
                 self.run(REMOVE_SNAPSHOT_REFS, params![number(*before_unix_ms)])
             }
+            Op::Identity(op) => identity::apply::apply(self.connection, op),
         }
     }
 
@@ -193,7 +195,7 @@ impl<'c> Applier<'c> {
 }
 
 /// Which rule an error broke, as SQLite's extended code.
-fn constraint(error: &rusqlite::Error) -> Option<i32> {
+pub(super) fn constraint(error: &rusqlite::Error) -> Option<i32> {
     error
         .sqlite_error()
         .filter(|error| error.code == rusqlite::ErrorCode::ConstraintViolation)

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use haul_types::JobId;
 
+use super::identity::IdentityRefusal;
 use crate::database::{DatabaseError, Fault};
 
 /// Why a submission was not stored.
@@ -15,6 +16,17 @@ pub enum CommitError {
     /// There is no such job: it was never stored, or has been removed.
     #[error("there is no job {0}")]
     UnknownJob(JobId),
+    /// A token or a node is not what the change needs. Nothing was stored.
+    #[error(transparent)]
+    Identity(#[from] IdentityRefusal),
+    /// A row that the change rests on is damaged.
+    #[error("the stored {row} is damaged: {problem}")]
+    Damaged {
+        /// Which row: its kind and its id.
+        row: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The disk is full. Reads work, and commits will again when there is room.
     #[error("the disk that holds the metadata is full")]
     NoSpace(#[source] DatabaseError),

@@ -2,6 +2,8 @@
 
 use haul_types::{Digest, JobId, JobRecord, TaskRecord};
 
+use super::identity::IdentityOp;
+
 /// One change. What each does when it is applied a second time is said there: a caller that does not know whether a
 /// commit took place can submit it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,4 +29,6 @@ pub enum Op {
         /// In milliseconds since 1970.
         before_unix_ms: u64,
     },
+    /// Changes tokens and enrolled nodes.
+    Identity(IdentityOp),
 }

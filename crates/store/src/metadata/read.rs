@@ -73,7 +73,7 @@ const LIVE_SNAPSHOTS: &str = "
 const OPEN_MASK: u32 = 0b1_1110;
 
 /// How a query fails: in SQLite, or over what a row says.
-enum Fault {
+pub(super) enum Fault {
     Sqlite(rusqlite::Error),
     Damaged(ReadError),
 }
@@ -86,7 +86,7 @@ impl From<rusqlite::Error> for Fault {
 
 /// A connection at work on one question.
 pub(super) struct Reader<'a> {
-    connection: PooledConnection<'a>,
+    pub(super) connection: PooledConnection<'a>,
     pool: &'a ReadPool,
     what: &'static str,
 }
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn told<T>(&self, result: Result<T, Fault>) -> Result<T, ReadError> {
+    pub(super) fn told<T>(&self, result: Result<T, Fault>) -> Result<T, ReadError> {
         result.map_err(|fault| match fault {
             Fault::Sqlite(error) => database_error(self.pool, self.what, error),
             Fault::Damaged(error) => error,
@@ -181,6 +181,7 @@ impl<'a> Reader<'a> {
             find_damage(&transaction, jobs, |row| job_row(row).map(drop), &mut problems)?;
             let tasks = concat!("SELECT ", task_columns!(), " FROM task");
             find_damage(&transaction, tasks, |row| task_row(row).map(drop), &mut problems)?;
+            super::identity::read::find_damaged(&transaction, &mut problems)?;
             Ok(problems)
         })();
         self.told(result)
@@ -196,7 +197,7 @@ fn database_error(pool: &ReadPool, what: &'static str, error: rusqlite::Error) -
 }
 
 /// Every row of a query.
-fn collect<T>(
+pub(super) fn collect<T>(
     connection: &Connection,
     sql: &str,
     params: impl Params,
@@ -212,7 +213,7 @@ fn collect<T>(
 }
 
 /// Reads every row of a query and notes those that cannot be.
-fn find_damage(
+pub(super) fn find_damage(
     connection: &Connection,
     sql: &str,
     read: impl Fn(&Row<'_>) -> Result<(), Fault>,
@@ -359,7 +360,7 @@ fn task_row(row: &Row<'_>) -> Result<TaskRecord, Fault> {
     })
 }
 
-fn digest(value: ValueRef<'_>, row: impl Fn() -> String) -> Result<Option<Digest>, Fault> {
+pub(super) fn digest(value: ValueRef<'_>, row: impl Fn() -> String) -> Result<Option<Digest>, Fault> {
     let bytes = value.as_blob_or_null().map_err(|error| damaged(row(), error))?;
     bytes
         .map(Digest::try_from)
@@ -367,7 +368,7 @@ fn digest(value: ValueRef<'_>, row: impl Fn() -> String) -> Result<Option<Digest
         .map_err(|error| damaged(row(), error))
 }
 
-fn damaged(row: String, problem: impl std::fmt::Display) -> Fault {
+pub(super) fn damaged(row: String, problem: impl std::fmt::Display) -> Fault {
     Fault::Damaged(ReadError::Damaged {
         row,
         problem: problem.to_string(),

@@ -2,6 +2,7 @@
 
 mod crash;
 mod faults;
+mod identity;
 mod model;
 mod versions;
 

@@ -74,7 +74,7 @@ impl Model {
                 self.tasks.retain(|task, _| task.job != *id);
                 true
             }
-            Op::PutSnapshotRef { .. } | Op::RemoveSnapshotRefs { .. } => true,
+            Op::PutSnapshotRef { .. } | Op::RemoveSnapshotRefs { .. } | Op::Identity(_) => true,
         }
     }
 

@@ -11,7 +11,12 @@ use rusqlite::Connection;
 use super::*;
 
 /// The digests of the released migrations: a released file never changes.
-const RELEASED: [&str; 1] = ["42166769fe9532f2069d0a0303e6aac258680cf14877da7d65b83d22a454dc8c"];
+const RELEASED: [&str; 2] = [
+    "42166769fe9532f2069d0a0303e6aac258680cf14877da7d65b83d22a454dc8c",
+    "c05a76c38d96008751ad29e23e6d26534ec0301eeca5bbccacb36f569a018538",
+];
+/// The first version that has tokens and nodes.
+const WITH_IDENTITY: u32 = 2;
 
 fn fixture_path(version: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/metadata-v{version}.sql"))
@@ -37,6 +42,18 @@ fn expected() -> (JobRecord, Vec<TaskRecord>) {
     )
 }
 
+/// What dumps hold besides, from the version on that has them.
+fn identities() -> (Vec<TokenRecord>, Vec<EnrolledNode>) {
+    let token = TokenRecord {
+        used: Some(TokenUse {
+            at_unix_ms: identity::NOW,
+            by: identity::node("box", 1).id,
+        }),
+        ..identity::token("a", haul_types::Role::Agent)
+    };
+    (vec![token], vec![identity::node("box", 1)])
+}
+
 #[test]
 fn every_version_migrates() {
     for version in 1..=SCHEMA.newest() {
@@ -58,6 +75,13 @@ fn every_version_migrates() {
             "version {version}"
         );
         assert_eq!(store.live_snapshots(5).unwrap().len(), 3, "version {version}");
+        let (tokens, nodes) = if version < WITH_IDENTITY {
+            (vec![], vec![])
+        } else {
+            identities()
+        };
+        assert_eq!(store.tokens().unwrap(), tokens, "version {version}");
+        assert_eq!(store.enrolled_nodes().unwrap(), nodes, "version {version}");
         assert_eq!(store.check().unwrap(), Vec::<String>::new(), "version {version}");
         // Migrated is the same as made anew.
         assert_eq!(
@@ -107,10 +131,10 @@ fn a_newer_schema_is_refused_in_words_and_left_alone() {
             matches!(
                 error,
                 OpenError::NewerSchema {
-                    found: 2,
-                    known: 1,
+                    found,
+                    known,
                     ..
-                }
+                } if found == SCHEMA.newest() + 1 && known == SCHEMA.newest()
             ),
             "{error:?}"
         );
@@ -132,6 +156,17 @@ fn dump_the_newest_version() {
         root: Digest::of(b"uploaded"),
         until_unix_ms: 5,
     });
+    let (tokens, nodes) = identities();
+    let unused = tokens
+        .into_iter()
+        .map(|token| TokenRecord { used: None, ..token });
+    ops.extend(unused.map(|token| Op::Identity(IdentityOp::PutToken(token))));
+    let token = identity::token("a", haul_types::Role::Agent).hash;
+    ops.extend(
+        nodes
+            .into_iter()
+            .map(|node| Op::Identity(IdentityOp::Enrol { token, node })),
+    );
     commit(&store, ops).unwrap();
     drop(store);
     let path = fixture_path(SCHEMA.newest());

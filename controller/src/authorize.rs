@@ -6,6 +6,8 @@
 //!                                                          └──► UNAUTHENTICATED or PERMISSION_DENIED
 //! ```
 //!
+//! An answer that is under way ends when its caller is revoked ([`Revocable`]).
+//!
 //! Invariant: [`rule`] is a `match` over every call of the contract, so a call without a line does not compile, and a
 //! path that is no call is refused. What a caller may do *with* a call (an agent to its own attempts, a user to its own
 //! jobs) is for the services, which find the [`Principal`] in the request.
@@ -25,6 +27,7 @@ use tower::{Layer, Service};
 
 use crate::callers::Callers;
 use crate::principal::Principal;
+use crate::revocable::Revocable;
 
 /// Who may make a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,8 +172,20 @@ where
         };
         match admitted {
             Ok(principal) => {
+                // The controller's own user is nobody's to revoke, and a caller with nothing has nothing to lose.
+                let revocation = match principal {
+                    Principal::Local | Principal::Anonymous => None,
+                    _ => Some(self.callers.revocation(principal.clone())),
+                };
                 request.extensions_mut().insert(principal);
-                Box::pin(self.service.call(request))
+                let answer = self.service.call(request);
+                Box::pin(async move {
+                    let answer = answer.await?;
+                    Ok(match revocation {
+                        Some(revocation) => answer.map(|body| Body::new(Revocable::new(body, revocation))),
+                        None => answer,
+                    })
+                })
             }
             Err(status) => Box::pin(std::future::ready(Ok(status.into_http()))),
         }
@@ -179,13 +194,13 @@ where
 
 #[cfg(test)]
 mod tests {
-    use haul_types::{NodeId, NodeName};
+    use haul_types::{Digest, NodeId, NodeName};
 
     use super::*;
 
     fn user(role: Role) -> Principal {
         Principal::User {
-            token: "0123456789ab".to_owned(),
+            hash: Digest::of(b"secret"),
             name: "somebody".to_owned(),
             role,
             target: None,

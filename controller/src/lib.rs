@@ -24,6 +24,7 @@ mod logs;
 mod maintenance;
 mod principal;
 mod private;
+mod revocable;
 mod service;
 mod snapshots;
 mod status;
@@ -37,6 +38,7 @@ use haul_store::{Metadata, Packs};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::callers::Callers;
 use crate::engine::Engine;
 use crate::logs::Logs;
 use crate::snapshots::Snapshots;
@@ -104,6 +106,7 @@ pub async fn run(
     let logs = Arc::new(Logs::new(config.state_dir.join("logs")));
     let snapshots = Arc::new(Snapshots::new(packs, metadata.clone()));
     let tasks = TaskTracker::new();
+    let callers = Arc::new(Callers::new(metadata.clone()));
     let engine = Engine::restore(metadata, Arc::clone(&logs), tasks.clone()).map_err(RunError::Restore)?;
     let incoming = listen::unix(&config.socket).map_err(|source| RunError::Listen {
         path: config.socket.clone(),
@@ -125,7 +128,7 @@ pub async fn run(
         );
     }
     maintenance::start(&tasks, &engine, &snapshots, config.keep_jobs_for, &shutdown);
-    let server = service::router(&config, &engine, &snapshots, Arc::default(), &shutdown);
+    let server = service::router(&config, &engine, &snapshots, callers, &shutdown);
     tracing::info!(socket = %config.socket.display(), "serving");
     ready();
 

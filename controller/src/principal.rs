@@ -1,7 +1,7 @@
 //! Who makes a call. A layer in front of the services finds it out and puts it among the request's extensions; the
 //! services take it from there and never look at certificates or tokens.
 
-use haul_types::{NodeId, NodeName, Role};
+use haul_types::{Digest, NodeId, NodeName, Role};
 use tonic::{Request, Status};
 
 /// Who makes a call.
@@ -25,8 +25,8 @@ pub(crate) enum Principal {
     },
     /// A user, by a token that is valid.
     User {
-        /// What the token is called.
-        token: String,
+        /// The hash of the token's secret, as it is stored.
+        hash: Digest,
         /// What the user is called.
         name: String,
         /// What the user may do.

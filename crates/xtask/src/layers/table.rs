@@ -53,6 +53,7 @@ pub(super) const TABLE: Table = Table {
             ],
         ),
         ("tower", &["haul-client", "haul-controller", "haul-transport"]),
+        ("http-body", &["haul-controller"]),
         ("hyper", &["haul-transport"]),
         ("hyper-util", &["haul-client", "haul-transport"]),
         ("tokio-rustls", &["haul-transport"]),

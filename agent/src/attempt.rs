@@ -10,7 +10,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use haul_client::Backoff;
 use haul_launcher::{ExitRecord, RunningAttempt, StopReason};
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use self::end::{End, judge, separator, words};
 use self::prepare::{order, prepare_environment};
 
+use crate::held::Urgency;
 use crate::job::Job;
 use crate::shipper::{self, Finished};
 use crate::workdirs::Workdir;
@@ -29,8 +30,12 @@ use crate::{Agent, outputs};
 mod end;
 mod prepare;
 
-/// An attempt that is over within so long is not followed while it runs: its log travels with its end.
+/// An attempt that is over within so long is not followed while it runs: its log and the news of its start travel with
+/// its end.
 const BEFORE_FOLLOWING: Duration = Duration::from_millis(2);
+/// The end of one task among many may wait so long for others to be made durable with it; the end of a job is waited
+/// for.
+const FOR_OTHERS: Duration = Duration::from_millis(4);
 
 /// Lives one attempt.
 pub(crate) async fn run(agent: Arc<Agent>, job: Arc<Job>, id: AttemptId, stop: CancellationToken) {
@@ -52,14 +57,27 @@ pub(crate) async fn resume(
     say_end(&agent, &job, id, end).await;
 }
 
+/// Tells the end, once it is durable and the controller has all but a short tail of the log.
 async fn say_end(agent: &Agent, job: &Job, id: AttemptId, end: End) {
-    let finished = match finish_logs(agent, job, id).await {
-        Ok(finished) => finished,
-        Err(error) => {
-            tracing::error!(attempt = %id, %error, "the log is incomplete");
-            Finished::default()
-        }
+    let at = Instant::now();
+    if agent.shipper.watches(id) {
+        // Its log may take its time.
+        agent.held.press(id, Urgency::Soon);
+    }
+    let patience = if job.spec.array.is_some() {
+        FOR_OTHERS
+    } else {
+        Duration::ZERO
     };
+    let (durable, finished) = tokio::join!(agent.launcher.durable(id, patience), finish_logs(agent, job, id));
+    if let Err(error) = durable {
+        // The controller stores it; until then a power cut may make it unknown.
+        tracing::error!(attempt = %id, error = %words(&error), "an end is not known to be durable");
+    }
+    let finished = finished.unwrap_or_else(|error| {
+        tracing::error!(attempt = %id, %error, "the log is incomplete");
+        Finished::default()
+    });
     let update = v1::TaskUpdate {
         exit: end.exit.map(Into::into),
         outputs: end
@@ -72,7 +90,8 @@ async fn say_end(agent: &Agent, job: &Job, id: AttemptId, end: End) {
         tail: finished.tail,
         ..update(id, end.state, end.reason, end.detail)
     };
-    agent.held.say(id, update, urgency(job));
+    // Those that were made durable together are all said before the first is sent.
+    agent.held.say(id, update, at, Urgency::Now);
 }
 
 async fn finish_logs(agent: &Agent, job: &Job, id: AttemptId) -> std::io::Result<Finished> {
@@ -95,21 +114,9 @@ fn update(id: AttemptId, state: TaskState, reason: Reason, detail: String) -> v1
     }
 }
 
-/// The end of one task among many can wait for others to travel with it; the end of a job is waited for.
-fn urgency(job: &Job) -> crate::held::Urgency {
-    if job.spec.array.is_some() {
-        crate::held::Urgency::Soon
-    } else {
-        crate::held::Urgency::Now
-    }
-}
-
-fn say(agent: &Agent, id: AttemptId, state: TaskState, reason: Reason, detail: &str) {
-    agent.held.say(
-        id,
-        update(id, state, reason, detail.to_owned()),
-        crate::held::Urgency::Soon,
-    );
+fn say(agent: &Agent, id: AttemptId, state: TaskState, reason: Reason, detail: &str, urgency: Urgency) {
+    let update = update(id, state, reason, detail.to_owned());
+    agent.held.say(id, update, Instant::now(), urgency);
 }
 
 async fn live(agent: &Arc<Agent>, job: &Arc<Job>, id: AttemptId, stop: &CancellationToken) -> End {
@@ -185,7 +192,14 @@ async fn watch(
     mut running: RunningAttempt,
     stop: &CancellationToken,
 ) -> ExitRecord {
-    say(agent, id, TaskState::Running, Reason::Started, "");
+    say(
+        agent,
+        id,
+        TaskState::Running,
+        Reason::Started,
+        "",
+        Urgency::Withheld,
+    );
     let stopper = running.stopper();
     let mut stopping = false;
     let mut following = false;
@@ -202,6 +216,7 @@ async fn watch(
             }
             () = &mut patience, if !following => {
                 following = true;
+                agent.held.press(id, Urgency::Soon);
                 agent.shipper.watch(id, job.files(id)).await;
             }
         }
@@ -218,17 +233,29 @@ async fn finalize(
 ) -> End {
     let mut end = judge(record, &job.spec);
     if end.reason == Reason::Lost || end.exit.is_some() {
-        say(agent, id, TaskState::Finalizing, end.reason, "");
+        say(
+            agent,
+            id,
+            TaskState::Finalizing,
+            end.reason,
+            "",
+            Urgency::Withheld,
+        );
     }
     let Some(workdir) = workdir else { return end };
     let tree = workdir.tree();
     for name in ["outputs", "logs"] {
+        if !outputs::anything(&tree.join(name)) {
+            continue;
+        }
+        // That may take its time.
+        agent.held.press(id, Urgency::Soon);
         match outputs::collect(&agent.client.for_attempt(id), &tree.join(name)).await {
             Ok((digest, skipped)) => {
                 if name == "outputs" {
-                    end.outputs = digest;
+                    end.outputs = Some(digest);
                 } else {
-                    end.logs = digest;
+                    end.logs = Some(digest);
                 }
                 if !skipped.is_empty() {
                     let _ = write!(

@@ -16,6 +16,9 @@ pub(crate) enum Urgency {
     Now,
     /// Within milliseconds: others may travel with it.
     Soon,
+    /// With the next that is said of the attempt: most are over before anybody could have made use of it, and their
+    /// steps are then stored all at once.
+    Withheld,
 }
 
 /// What was said about an attempt, and when.
@@ -30,6 +33,8 @@ struct Attempt {
     stop: CancellationToken,
     /// Steps not sent yet, and the end until it is acknowledged.
     unsent: Vec<Said>,
+    /// Whether those are to be sent, and not only withheld.
+    pressing: bool,
     end: Option<Said>,
 }
 
@@ -66,21 +71,30 @@ impl Held {
         }
     }
 
-    /// Says how an attempt stands. An end is said again after each reconnection, until it is acknowledged.
-    pub(crate) fn say(&self, attempt: AttemptId, update: v1::TaskUpdate, urgency: Urgency) {
+    /// Says how an attempt stands, and since when. An end is said again after each reconnection, until it is
+    /// acknowledged.
+    pub(crate) fn say(&self, attempt: AttemptId, update: v1::TaskUpdate, at: Instant, urgency: Urgency) {
         if let Some(held) = self.lock().get_mut(&attempt) {
-            let said = Said {
-                update,
-                at: Instant::now(),
-            };
+            let said = Said { update, at };
             if haul_proto::task_state(said.update.state).is_ok_and(TaskState::is_terminal) {
                 held.end = Some(said.clone());
             }
             held.unsent.push(said);
         }
+        self.press(attempt, urgency);
+    }
+
+    /// Has what was withheld of an attempt sent.
+    pub(crate) fn press(&self, attempt: AttemptId, urgency: Urgency) {
+        if urgency != Urgency::Withheld
+            && let Some(held) = self.lock().get_mut(&attempt)
+        {
+            held.pressing = true;
+        }
         match urgency {
             Urgency::Now => self.now.notify_one(),
             Urgency::Soon => self.soon.notify_one(),
+            Urgency::Withheld => {}
         }
     }
 
@@ -89,7 +103,11 @@ impl Held {
         let mut attempts = self.lock();
         let said: Vec<Said> = attempts
             .values_mut()
-            .flat_map(|held| held.unsent.drain(..))
+            .flat_map(|held| {
+                let pressing = std::mem::take(&mut held.pressing);
+                let many = if pressing { held.unsent.len() } else { 0 };
+                held.unsent.drain(..many)
+            })
             .collect();
         drop(attempts);
         said.into_iter()
@@ -111,6 +129,7 @@ impl Held {
                     .any(|said| said.update.state == end.update.state)
             {
                 held.unsent.push(end.clone());
+                held.pressing = true;
             }
         }
         attempts.keys().copied().collect()
@@ -157,4 +176,58 @@ pub(crate) enum Forgotten {
     Ended,
     /// It had not: it is being stopped, and tidies up itself.
     InProgress,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use haul_types::Reason;
+
+    fn update(state: TaskState) -> v1::TaskUpdate {
+        v1::TaskUpdate {
+            state: state as i32,
+            reason: Reason::Started as i32,
+            ..v1::TaskUpdate::default()
+        }
+    }
+
+    fn states(updates: &[v1::TaskUpdate]) -> Vec<i32> {
+        updates.iter().map(|update| update.state).collect()
+    }
+
+    #[test]
+    fn what_is_withheld_travels_with_what_follows_it_and_with_nothing_else() {
+        let held = Held::default();
+        let [short, other] = [1, 2].map(|index| AttemptId::new(JobId::random(), index, 1));
+        held.take(short).unwrap();
+        held.take(other).unwrap();
+        let say = |attempt, state, urgency| held.say(attempt, update(state), Instant::now(), urgency);
+        say(short, TaskState::Running, Urgency::Withheld);
+        say(other, TaskState::Running, Urgency::Soon);
+        assert_eq!(states(&held.unsent()), [TaskState::Running as i32]);
+        assert_eq!(held.unsent(), []);
+        say(short, TaskState::Succeeded, Urgency::Now);
+        let both = [TaskState::Running as i32, TaskState::Succeeded as i32];
+        assert_eq!(states(&held.unsent()), both);
+        // After a reconnection the end alone is said again, and once.
+        assert_eq!(held.again().len(), 2);
+        assert_eq!(states(&held.unsent()), [TaskState::Succeeded as i32]);
+        assert_eq!(held.unsent(), []);
+    }
+
+    #[test]
+    fn what_is_withheld_can_be_pressed() {
+        let held = Held::default();
+        let attempt = AttemptId::new(JobId::random(), 0, 1);
+        held.take(attempt).unwrap();
+        held.say(
+            attempt,
+            update(TaskState::Running),
+            Instant::now(),
+            Urgency::Withheld,
+        );
+        assert_eq!(held.unsent(), []);
+        held.press(attempt, Urgency::Soon);
+        assert_eq!(states(&held.unsent()), [TaskState::Running as i32]);
+    }
 }

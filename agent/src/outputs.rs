@@ -17,15 +17,13 @@ pub(crate) enum CollectError {
     Send(#[source] SendError),
 }
 
-/// Sends what is in `dir`; `None` when there is nothing. Waits for the controller as long as it takes.
-pub(crate) async fn collect(
-    client: &Client,
-    dir: &Path,
-) -> Result<(Option<Digest>, Vec<String>), CollectError> {
-    let anything = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
-    if !anything {
-        return Ok((None, Vec::new()));
-    }
+/// Whether there is anything in `dir`.
+pub(crate) fn anything(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+/// Sends what is in `dir`. Waits for the controller as long as it takes.
+pub(crate) async fn collect(client: &Client, dir: &Path) -> Result<(Digest, Vec<String>), CollectError> {
     let mut backoff = Backoff::lasting();
     loop {
         let mut options = ScanOptions::new(dir);
@@ -36,7 +34,7 @@ pub(crate) async fn collect(
         let scanned = Arc::new(scanned.map_err(|error| CollectError::Scan(Box::new(error)))?);
         let skipped = scanned.skipped.iter().map(ToString::to_string).collect();
         match client.send_snapshot(Arc::clone(&scanned), Arc::new(())).await {
-            Ok(_) => return Ok((Some(scanned.id()), skipped)),
+            Ok(_) => return Ok((scanned.id(), skipped)),
             Err(SendError::Call(error)) if error.is_passing() => {
                 tracing::info!(%error, "outputs wait for the controller");
                 tokio::time::sleep(backoff.next_wait().unwrap_or_default()).await;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::end::{End, words};
 use super::say;
 use crate::Agent;
+use crate::held::Urgency;
 use crate::job::Job;
 use crate::shipper;
 
@@ -59,6 +60,7 @@ pub(super) async fn prepare_environment(
             TaskState::Preparing,
             Reason::Assigned,
             "making the environment",
+            Urgency::Soon,
         );
     }
     match job

@@ -1,14 +1,15 @@
 //! The journal of one supervisor: a ring of checksummed records in a file of fixed size.
 //!
 //! The file is written full of zeros and synced before the first order, so that a record overwrites blocks that the
-//! disk has already given: a full disk cannot keep an end from being written down, and syncing one costs half of what
+//! disk has already given: a full disk cannot keep an end from being written down, and a sync costs half of what that of
 //! an append does. Three kinds of record, in this order for each attempt:
 //!
 //! * `Intent`, before the process is made. It is not synced: it is there to tell, after the supervisor was killed,
 //!   that there may be a process, and for that the page cache is enough. A power cut loses it together with every
 //!   process.
 //! * `Running`, when the attempt has lasted for a moment; only a help for finding its processes again.
-//! * `Ended`, synced before anybody is told.
+//! * `Ended`, which the supervisor writes and the agent syncs, with those of other attempts, before it is told outside.
+//!   The page cache outlives them both; a supervisor without an agent syncs when it goes.
 //!
 //! A record that was torn or damaged fails its checksum and counts as absent, so that damage turns an end into
 //! "unknown", never into another end. Ends are not overwritten before they are acknowledged; `Intent` carries how far
@@ -74,8 +75,6 @@ pub(crate) enum AppendError {
     Full,
     #[error("writing the journal")]
     Write(#[source] io::Error),
-    #[error("syncing the journal")]
-    Sync(#[source] io::Error),
 }
 
 /// The writing side; in the supervisor.
@@ -137,11 +136,9 @@ impl Journal {
         Ok(sequence)
     }
 
-    /// As [`Self::append`], and durable.
-    pub(crate) fn append_durably(&mut self, record: &Record) -> Result<u64, AppendError> {
-        let sequence = self.append(record)?;
-        self.file.sync_data().map_err(AppendError::Sync)?;
-        Ok(sequence)
+    /// Makes durable what was appended.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
     }
 }
 

@@ -5,10 +5,14 @@
 //! given up after an attempt of more than a second: making a new one costs nothing beside that, and gives exact
 //! figures of what the next one used.
 //!
+//! A supervisor says that an attempt has ended as soon as that is written down, and takes the next one; the end is told
+//! to others only when it is [`durable`], for which one sync serves the ends of many attempts.
+//!
 //! Ends are kept until they are acknowledged, at least once each: an agent that dies right after [`acknowledge`]
 //! may find the same end again.
 //!
 //! [`acknowledge`]: Launcher::acknowledge
+//! [`durable`]: Launcher::durable
 
 mod adopt;
 mod books;
@@ -17,6 +21,7 @@ mod making;
 mod pool;
 mod remains;
 mod running;
+mod syncing;
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, TryLockError};
@@ -24,12 +29,14 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use haul_types::AttemptId;
 
 pub use self::adopt::{AdoptedAttempt, Found};
 use self::pool::Pool;
 pub use self::running::{RunningAttempt, Stopper};
+pub use self::syncing::SyncError;
 use crate::order::AttemptOrder;
 use crate::supervisors_dir::{LOCK, SUPERVISORS};
 
@@ -194,6 +201,16 @@ impl Launcher {
     /// at the next [`Launcher::open`] only. Let it finish, and stop the attempt.
     pub async fn start(&self, order: AttemptOrder) -> Result<RunningAttempt, StartError> {
         RunningAttempt::start(&self.pool, order).await
+    }
+
+    /// Waits until the end of this attempt is durable: not before may it be told to anybody. It may wait for so long
+    /// until others can be made durable with it. What is asked for is done even if the future is dropped.
+    pub fn durable(
+        &self,
+        attempt: AttemptId,
+        patience: Duration,
+    ) -> impl Future<Output = Result<(), SyncError>> + use<> {
+        syncing::durable(&self.pool, attempt, patience)
     }
 
     /// Forgets the end of this attempt: it is known durably elsewhere.

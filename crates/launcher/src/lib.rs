@@ -39,6 +39,6 @@ mod supervisors_dir;
 
 pub use launcher::{
     AcknowledgeError, AdoptedAttempt, Found, Launcher, LauncherConfig, OpenError, RunningAttempt, StartError,
-    Stopper, SupervisorProgram,
+    Stopper, SupervisorProgram, SyncError,
 };
 pub use order::{AttemptOrder, Boot, ExitRecord, Outcome, StartStep, StopReason, Stopped, Usage};

@@ -41,7 +41,7 @@ pub(crate) enum FromSupervisor {
         /// Its main process.
         pid: i32,
     },
-    /// The attempt has ended, and the journal says so durably.
+    /// The attempt has ended, and the journal says so. It is not synced: the supervisor is free for the next order.
     Ended {
         /// Where in the journal: what `acknowledged` refers to.
         sequence: u64,

@@ -64,6 +64,8 @@ enum SupervisorError {
     Identity(#[source] io::Error),
     #[error(transparent)]
     Attempt(#[from] AttemptError),
+    #[error("syncing the journal")]
+    Sync(#[source] io::Error),
     #[error("removing {}", .0.display())]
     Remove(PathBuf, #[source] io::Error),
 }
@@ -135,9 +137,11 @@ fn supervise(state_dir: Option<OsString>, id: Option<OsString>) -> Result<(), Su
     let mut supervisor = Supervisor::set_up(&directory)?;
     supervisor.serve()?;
     if supervisor.journal.is_settled() {
-        std::fs::remove_dir_all(&directory).map_err(|error| SupervisorError::Remove(directory, error))?;
+        std::fs::remove_dir_all(&directory).map_err(|error| SupervisorError::Remove(directory, error))
+    } else {
+        // It may be long before the next agent reads it.
+        supervisor.journal.sync().map_err(SupervisorError::Sync)
     }
-    Ok(())
 }
 
 impl Supervisor {

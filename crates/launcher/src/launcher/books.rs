@@ -12,6 +12,8 @@ pub(super) type SupervisorNumber = u32;
 struct Account {
     open: BTreeSet<u64>,
     last: u64,
+    /// Up to which sequence number the journal is synced, as far as is known.
+    synced: u64,
 }
 
 /// All journals.
@@ -37,6 +39,27 @@ impl Books {
             account.open.remove(&sequence);
         }
         Some(supervisor)
+    }
+
+    /// Whose journal has to be synced before this end may be told; `None` when none has to be.
+    pub(super) fn unsynced(&self, attempt: AttemptId) -> Option<SupervisorNumber> {
+        let (supervisor, sequence) = self.attempts.get(&attempt)?;
+        let account = self.accounts.get(supervisor)?;
+        (*sequence > account.synced).then_some(*supervisor)
+    }
+
+    /// The last end of this journal that is known, which is what a sync that begins now covers; `None` when it is
+    /// synced already.
+    pub(super) fn to_sync(&self, supervisor: SupervisorNumber) -> Option<u64> {
+        let account = self.accounts.get(&supervisor)?;
+        (account.last > account.synced).then_some(account.last)
+    }
+
+    /// The journal is synced up to this sequence number.
+    pub(super) fn note_synced(&mut self, supervisor: SupervisorNumber, sequence: u64) {
+        if let Some(account) = self.accounts.get_mut(&supervisor) {
+            account.synced = account.synced.max(sequence);
+        }
     }
 
     /// How many ends of this journal are open.
@@ -79,5 +102,21 @@ mod tests {
         assert_eq!(books.acknowledge(attempt(1)), None);
         assert_eq!(books.acknowledge(attempt(3)), Some(7));
         assert_eq!((books.open(7), books.acknowledged(7)), (0, 6));
+    }
+
+    #[test]
+    fn a_sync_covers_the_ends_that_were_known_when_it_began() {
+        let attempt = |index| AttemptId::new(JobId::from_bits(1).unwrap(), index, 1);
+        let mut books = Books::default();
+        books.enter(7, 2, attempt(1));
+        let covered = books.to_sync(7).unwrap();
+        books.enter(7, 4, attempt(2));
+        books.note_synced(7, covered);
+        assert_eq!(books.unsynced(attempt(1)), None);
+        assert_eq!(books.unsynced(attempt(2)), Some(7));
+        assert_eq!(books.unsynced(attempt(3)), None, "nothing is written of it");
+        assert_eq!(books.to_sync(7), Some(4));
+        books.note_synced(7, 4);
+        assert_eq!((books.to_sync(7), books.unsynced(attempt(2))), (None, None));
     }
 }

@@ -15,9 +15,10 @@ use super::books::{Books, SupervisorNumber};
 use super::link::{Link, say};
 use super::making::{log_tail, spawn};
 use super::remains::{lost, read_when_free, remove_directory};
+use super::syncing::Syncing;
 use super::{AcknowledgeError, LauncherConfig, StartError};
 use crate::frame::Incoming;
-use crate::journal::MAX_UNACKNOWLEDGED;
+use crate::journal::{FILE_NAME, MAX_UNACKNOWLEDGED};
 use crate::message::{FromSupervisor, ToSupervisor};
 use crate::order::ExitRecord;
 use crate::supervisors_dir;
@@ -61,6 +62,7 @@ pub(super) struct Pool {
     config: LauncherConfig,
     state: Mutex<State>,
     pub(super) tasks: TaskTracker,
+    pub(super) syncing: Syncing,
     _lock: File,
 }
 
@@ -71,6 +73,7 @@ impl Pool {
             config,
             state: Mutex::default(),
             tasks: TaskTracker::new(),
+            syncing: Syncing::default(),
             _lock: lock,
         }
     }
@@ -227,6 +230,26 @@ impl Pool {
     /// Notes that a supervisor is gone; its directory stays until its ends are acknowledged.
     pub(super) fn note_gone(&self, number: SupervisorNumber, directory: PathBuf) {
         self.state().gone.insert(number, directory);
+    }
+
+    /// Whose journal has to be synced before this attempt's end may be told.
+    pub(super) fn unsynced(&self, attempt: AttemptId) -> Option<SupervisorNumber> {
+        self.state().books.unsynced(attempt)
+    }
+
+    /// Syncs one journal.
+    pub(super) fn sync(&self, number: SupervisorNumber) -> io::Result<()> {
+        let Some(covered) = self.state().books.to_sync(number) else {
+            return Ok(());
+        };
+        let journal = supervisors_dir::of(&self.state_dir, &number.to_string()).join(FILE_NAME);
+        match File::open(journal).and_then(|journal| journal.sync_data()) {
+            Ok(()) => self.state().books.note_synced(number, covered),
+            // All its ends were acknowledged meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     pub(super) fn acknowledge(&self, attempt: AttemptId) -> Result<(), AcknowledgeError> {

@@ -121,7 +121,7 @@ impl Supervisor {
             }
         }
         record.duration = started.elapsed();
-        let written = self.journal.append_durably(&Record::Ended(record.clone()));
+        let written = self.journal.append(&Record::Ended(record.clone()));
         let sequence = written.map_err(|e| AttemptError::End(attempt, e))?;
         news.push(FromSupervisor::Ended { sequence, record });
         self.channel.send(&news);

@@ -21,12 +21,14 @@ mod restore;
 mod state;
 #[cfg(test)]
 mod tests;
+mod untouched;
 
 pub use materialize::Materializer;
 pub use remove::remove_tree;
 pub use reset::{ResetPlan, reset};
 pub use restore::{Overwrite, restore};
 pub use state::{StateError, TreeState};
+pub use untouched::is_untouched;
 
 use crate::beneath::Beneath;
 use crate::manifest::Manifest;

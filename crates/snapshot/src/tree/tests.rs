@@ -118,6 +118,12 @@ fn an_untouched_tree_needs_nothing_and_keeps_its_files() {
     assert_eq!(plan.materializer.missing(), 0);
     let next = plan.materializer.finish().unwrap();
     assert_eq!(fs::metadata(stage.at("target/model.bin")).unwrap().ino(), before);
+    let untouched = |extra: &[&str]| is_untouched(&stage.at("target"), &next, &manifest, extra);
+    assert!(untouched(&["outputs", "logs"]));
+    assert!(!untouched(&["outputs"]), "it holds one more");
+    assert!(!untouched(&["outputs", "logs", "more"]), "it lacks one");
+    fs::write(stage.at("target/logs/x"), "x").unwrap();
+    assert!(!untouched(&["outputs", "logs"]), "one is not empty");
     let outputs = fs::metadata(stage.at("target/outputs")).unwrap().ino();
     fs::create_dir_all(stage.at("target/outputs/a/b")).unwrap();
     fs::write(stage.at("target/outputs/a/b/c"), "x").unwrap();
@@ -194,7 +200,16 @@ fn whatever_a_job_did_is_undone() {
     for (name, deed) in deeds {
         let stage = Stage::new();
         let state = stage.made();
+        let manifest = stage.scan("source").manifest;
+        assert!(
+            is_untouched(&stage.at("target"), &state, &manifest, &[]),
+            "{name}"
+        );
         deed(&stage);
+        assert!(
+            !is_untouched(&stage.at("target"), &state, &manifest, &[]),
+            "{name}"
+        );
         let plan = reset(
             &stage.at("target"),
             &state,
@@ -228,7 +243,12 @@ fn an_edit_right_after_the_tree_was_made_is_seen() {
         let state = stage.fill(create(&stage.at("target"), &stage.scan("source").manifest).unwrap());
         // In place, same size, maybe within the same tick as the file's creation.
         fs::write(stage.at("target/src/lib.py"), "x = 2\n").unwrap();
-        let plan = reset(&stage.at("target"), &state, &stage.scan("source").manifest, &[]).unwrap();
+        let manifest = stage.scan("source").manifest;
+        assert!(
+            !is_untouched(&stage.at("target"), &state, &manifest, &[]),
+            "{round}"
+        );
+        let plan = reset(&stage.at("target"), &state, &manifest, &[]).unwrap();
         stage.fill(plan.materializer);
         assert_eq!(
             fs::read_to_string(stage.at("target/src/lib.py")).unwrap(),
@@ -245,7 +265,9 @@ fn a_reset_to_another_manifest_fetches_the_difference() {
     fs::write(stage.at("source/new"), "new").unwrap();
     fs::remove_dir_all(stage.at("source/src")).unwrap();
     fs::remove_file(stage.at("source/link")).unwrap();
-    let plan = reset(&stage.at("target"), &state, &stage.scan("source").manifest, &[]).unwrap();
+    let manifest = stage.scan("source").manifest;
+    assert!(!is_untouched(&stage.at("target"), &state, &manifest, &[]));
+    let plan = reset(&stage.at("target"), &state, &manifest, &[]).unwrap();
     assert_eq!(plan.materializer.needed().count(), 1);
     stage.fill(plan.materializer);
     assert_eq!(stage.scan("target").id(), stage.scan("source").id());

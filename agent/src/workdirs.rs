@@ -3,20 +3,22 @@
 //! A job gets a directory that holds exactly its snapshot, with empty `outputs/` and `logs/`. When it has ended the
 //! directory is kept: the next job of the same or a similar snapshot gets it back after a [`reset`], which proves by
 //! stat alone what the job left as it was, and replaces only the rest. So an unchanged tree costs a stat per file
-//! rather than a copy, and a changed one the changed files.
+//! rather than a copy, and a changed one the changed files. A small tree that [`is_untouched`] is not even reset.
 //!
 //! On disk, `work/<number>/`: `tree/`, the directory itself; `state`, what it was when it was handed over; `attempt`,
-//! who has it.
+//! who has it, in a record of fixed size.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use haul_client::{Client, FetchError};
 use haul_snapshot::manifest::{DecodeError, Manifest};
-use haul_snapshot::tree::{self, TreeState, UnpackError, reset};
+use haul_snapshot::tree::{self, TreeState, UnpackError, is_untouched, reset};
 use haul_types::{AttemptId, Digest};
 
 /// Directories kept for later jobs.
@@ -25,6 +27,13 @@ const KEPT: usize = 8;
 const MANIFESTS: usize = 4;
 /// Directories that each job finds empty.
 const EXTRA: [&str; 2] = ["outputs", "logs"];
+/// A tree of at most so many entries is looked at in place, which takes less than to hand it to another thread and back.
+const LOOKED_AT_IN_PLACE: usize = 32;
+/// The name of the record of who has a directory.
+const OWNER: &str = "attempt";
+/// Bytes of that record; the longest owner takes fewer. Of fixed size, so that each new owner overwrites the one before:
+/// ext4 gives the blocks of a file that is emptied back, and sends what is written next to the disk at once.
+const OWNER_BYTES: usize = 64;
 
 /// Why no directory could be made.
 #[derive(Debug, thiserror::Error)]
@@ -53,12 +62,21 @@ pub(crate) struct Workdir {
     dir: PathBuf,
     state: TreeState,
     pages: Arc<HashSet<Digest>>,
+    /// Where its owner is written down.
+    owner: File,
 }
 
 impl Workdir {
     /// Where the job runs.
     pub(crate) fn tree(&self) -> PathBuf {
         self.dir.join("tree")
+    }
+
+    fn note_owner(&self, owner: AttemptId) -> Result<(), WorkdirError> {
+        note_owner(&self.owner, owner).map_err(|source| WorkdirError::Io {
+            path: self.dir.join(OWNER),
+            source,
+        })
     }
 }
 
@@ -104,10 +122,10 @@ impl Workdirs {
             let state = std::fs::read(dir.join("state"))
                 .ok()
                 .and_then(|bytes| TreeState::decode(&bytes).ok());
-            let owner = std::fs::read(dir.join("attempt"))
+            let owner = std::fs::read(dir.join(OWNER))
                 .ok()
                 .and_then(|bytes| parse_owner(&bytes));
-            let (Some(number), Some(state)) = (number, state) else {
+            let (Some(number), Some(state), Ok(file)) = (number, state, owner_file(&dir)) else {
                 remove(dir);
                 continue;
             };
@@ -117,6 +135,7 @@ impl Workdirs {
                 dir,
                 state,
                 pages: Arc::default(),
+                owner: file,
             };
             match owner {
                 Some(owner) if held(owner) => drop(theirs.insert(owner, workdir)),
@@ -139,17 +158,27 @@ impl Workdirs {
             Some(found) => (found, false),
             None => (self.new_dir(&manifest, Arc::clone(&pages))?, true),
         };
+        let extra: Vec<&str> = EXTRA
+            .into_iter()
+            .filter(|name| manifest.get(name.as_bytes()).is_none())
+            .collect();
+        if manifest.entries().len() <= LOOKED_AT_IN_PLACE
+            && is_untouched(&workdir.tree(), &workdir.state, &manifest, &extra)
+        {
+            workdir.note_owner(owner)?;
+            return Ok(workdir);
+        }
         let Workdir {
-            number, dir, state, ..
+            number,
+            dir,
+            state,
+            owner: owner_file,
+            ..
         } = workdir;
         let tree = dir.join("tree");
         let (prepared, old) = {
             let (tree, manifest) = (tree.clone(), Arc::clone(&manifest));
             blocking(move || {
-                let extra: Vec<&str> = EXTRA
-                    .into_iter()
-                    .filter(|name| manifest.get(name.as_bytes()).is_none())
-                    .collect();
                 let plan = reset(&tree, &state, &manifest, &extra)?;
                 Ok::<_, WorkdirError>((plan, state))
             })
@@ -162,13 +191,15 @@ impl Workdirs {
             state.hand_over();
             write(&dir, "state", &state.encode())?;
         }
-        write(&dir, "attempt", owner.to_string().as_bytes())?;
-        Ok(Workdir {
+        let workdir = Workdir {
             number,
             dir,
             state,
             pages,
-        })
+            owner: owner_file,
+        };
+        workdir.note_owner(owner)?;
+        Ok(workdir)
     }
 
     /// The job has ended, and no process of it is left.
@@ -217,11 +248,16 @@ impl Workdirs {
         let nothing = Manifest::from_entries(Vec::new())?;
         let state = tree::create(&tree, &nothing)?.finish()?;
         debug_assert!(manifest.id() != nothing.id() || manifest.entries().is_empty());
+        let owner = owner_file(&dir).map_err(|source| WorkdirError::Io {
+            path: dir.join(OWNER),
+            source,
+        })?;
         Ok(Workdir {
             number,
             dir,
             state,
             pages,
+            owner,
         })
     }
 
@@ -240,8 +276,20 @@ impl Workdirs {
     }
 }
 
+fn owner_file(dir: &Path) -> io::Result<File> {
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(dir.join(OWNER))
+}
+
+fn note_owner(file: &File, owner: AttemptId) -> io::Result<()> {
+    file.write_all_at(format!("{:<OWNER_BYTES$}", owner.to_string()).as_bytes(), 0)
+}
+
 fn parse_owner(bytes: &[u8]) -> Option<AttemptId> {
-    let mut parts = std::str::from_utf8(bytes).ok()?.split('.');
+    let mut parts = std::str::from_utf8(bytes).ok()?.trim_end().split('.');
     let (job, index, attempt) = (parts.next()?, parts.next()?, parts.next()?);
     Some(AttemptId::new(
         job.parse().ok()?,
@@ -250,7 +298,7 @@ fn parse_owner(bytes: &[u8]) -> Option<AttemptId> {
     ))
 }
 
-fn write(dir: &std::path::Path, name: &str, content: &[u8]) -> Result<(), WorkdirError> {
+fn write(dir: &Path, name: &str, content: &[u8]) -> Result<(), WorkdirError> {
     let path = dir.join(name);
     std::fs::write(&path, content).map_err(|source| WorkdirError::Io { path, source })
 }
@@ -267,5 +315,23 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use haul_types::JobId;
+
+    #[test]
+    fn an_owner_replaces_a_longer_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let job = JobId::random();
+        let file = owner_file(dir.path()).unwrap();
+        for owner in [AttemptId::new(job, u32::MAX, u32::MAX), AttemptId::new(job, 7, 1)] {
+            note_owner(&file, owner).unwrap();
+            let bytes = std::fs::read(dir.path().join(OWNER)).unwrap();
+            assert_eq!((bytes.len(), parse_owner(&bytes)), (OWNER_BYTES, Some(owner)));
+        }
     }
 }

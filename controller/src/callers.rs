@@ -10,10 +10,10 @@ use haul_identity::{NodeCertificate, Secret};
 use haul_store::Metadata;
 use haul_transport::Peer;
 use haul_types::{Digest, NodeId, NodeName};
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::codegen::http::{HeaderMap, Request, header};
 use tonic::transport::server::UdsConnectInfo;
-use tokio::sync::watch;
 
 use crate::engine::now_unix_ms;
 use crate::principal::Principal;
@@ -40,7 +40,10 @@ impl Callers {
     }
 
     /// Waits until `principal` is worth nothing any more, and says so.
-    pub(crate) fn revocation(self: &Arc<Self>, principal: Principal) -> impl Future<Output = Status> + Send + use<> {
+    pub(crate) fn revocation(
+        self: &Arc<Self>,
+        principal: Principal,
+    ) -> impl Future<Output = Status> + Send + use<> {
         let callers = Arc::clone(self);
         let mut revocations = self.revocations.subscribe();
         async move {
@@ -84,7 +87,7 @@ impl Callers {
     }
 
     /// The node of a certificate that TLS has found to be ours.
-    fn node(&self, der: &[u8]) -> Result<Principal, Status> {
+    pub(crate) fn node(&self, der: &[u8]) -> Result<Principal, Status> {
         let certificate = NodeCertificate::read(der)
             .map_err(|error| Status::unauthenticated(format!("the certificate is no node's: {error}")))?;
         let (name, id) = (certificate.name, certificate.id);
@@ -106,7 +109,7 @@ impl Callers {
     }
 
     /// The user of the token whose secret has this hash.
-    fn user(&self, hash: &Digest) -> Result<Principal, Status> {
+    pub(crate) fn user(&self, hash: &Digest) -> Result<Principal, Status> {
         let token = self
             .metadata
             .token(hash)

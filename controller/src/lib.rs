@@ -13,12 +13,15 @@
 //! - [`snapshots`]: chunks, and which snapshots are whole.
 //! - [`service`]: the gRPC services, each a thin layer over those three.
 //! - [`authorize`]: who may make which call; [`callers`]: who calls.
+//! - [`identity`]: the authority, the tokens and the enrolled nodes; [`file`]: the configuration file.
 //! - [`private`]: what only a user's private controller does: it keeps an agent, and goes when idle.
 //! - [`maintenance`]: what is thrown away, and when.
 
 mod authorize;
 mod callers;
 mod engine;
+mod file;
+mod identity;
 mod listen;
 mod logs;
 mod maintenance;
@@ -38,8 +41,12 @@ use haul_store::{Metadata, Packs};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use crate::file::{CONFIG_FILE, ControllerFile};
+pub use crate::identity::{IdentityConfig, InitError, init};
+
 use crate::callers::Callers;
 use crate::engine::Engine;
+use crate::identity::Identity;
 use crate::logs::Logs;
 use crate::snapshots::Snapshots;
 
@@ -50,6 +57,8 @@ pub struct ControllerConfig {
     pub state_dir: PathBuf,
     /// The Unix socket it listens on; only processes of its own user are served.
     pub socket: PathBuf,
+    /// Set for a controller that others than its own user reach: its authority was made by [`init`].
+    pub identity: Option<IdentityConfig>,
     /// Set for a user's private controller.
     pub private: Option<PrivateConfig>,
     /// Jobs that ended longer ago are removed with all they left; `None` keeps them until somebody removes them.
@@ -73,6 +82,9 @@ pub enum RunError {
     /// The metadata cannot be used.
     #[error("cannot open the controller's metadata")]
     Metadata(#[source] haul_store::OpenError),
+    /// The authority, the tokens or the nodes cannot be used.
+    #[error("cannot take up the controller's identity")]
+    Identity(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The chunks cannot be used.
     #[error("cannot open the controller's chunks")]
     Packs(#[source] haul_store::OpenError),
@@ -103,10 +115,16 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let metadata = Metadata::open(&config.state_dir.join("metadata")).map_err(RunError::Metadata)?;
     let packs = Packs::open(&config.state_dir.join("chunks")).map_err(RunError::Packs)?;
+    let callers = Arc::new(Callers::new(metadata.clone()));
+    let identity = config
+        .identity
+        .clone()
+        .map(|identity| Identity::open(identity, metadata.clone(), Arc::clone(&callers)))
+        .transpose()
+        .map_err(|error| RunError::Identity(error.into()))?;
     let logs = Arc::new(Logs::new(config.state_dir.join("logs")));
     let snapshots = Arc::new(Snapshots::new(packs, metadata.clone()));
     let tasks = TaskTracker::new();
-    let callers = Arc::new(Callers::new(metadata.clone()));
     let engine = Engine::restore(metadata, Arc::clone(&logs), tasks.clone()).map_err(RunError::Restore)?;
     let incoming = listen::unix(&config.socket).map_err(|source| RunError::Listen {
         path: config.socket.clone(),
@@ -128,7 +146,10 @@ pub async fn run(
         );
     }
     maintenance::start(&tasks, &engine, &snapshots, config.keep_jobs_for, &shutdown);
-    let server = service::router(&config, &engine, &snapshots, callers, &shutdown);
+    if let Some(identity) = &identity {
+        identity.keep_fresh(&tasks, shutdown.clone());
+    }
+    let server = service::router(&config, &engine, &snapshots, identity, callers, &shutdown);
     tracing::info!(socket = %config.socket.display(), "serving");
     ready();
 

@@ -2,27 +2,60 @@
 //!
 //! Exit codes: 0 after SIGINT or SIGTERM, 1 when it cannot run, 2 for arguments that make no sense.
 
-use std::path::PathBuf;
+use std::error::Error;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use clap::Parser;
-use haul_controller::{ControllerConfig, RunError};
+use clap::{Args, Parser, Subcommand};
+use haul_controller::{CONFIG_FILE, ControllerConfig, ControllerFile, IdentityConfig};
+use haul_identity::Address;
 
 /// Takes jobs, hands them to agents, keeps what they write.
 #[derive(Debug, Parser)]
 #[command(
     name = "haul-controller",
     version,
-    after_help = "Example:\n  haul-controller --state-dir /var/lib/haul --socket /run/haul/controller.sock"
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  haul-controller init --state-dir /var/lib/haul --address haul.example.org:7070\n  \
+                  haul-controller --state-dir /var/lib/haul --socket /run/haul/controller.sock"
 )]
 struct Arguments {
-    /// Where it keeps everything; one controller at a time.
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a controller for many machines: its authority, its configuration, and the first admin's token, which is
+    /// printed once.
+    Init(Init),
+}
+
+#[derive(Debug, Args)]
+struct Init {
+    /// Where it will keep everything.
     #[arg(long, value_name = "DIR")]
     state_dir: PathBuf,
+    /// Where agents and users will reach it; several times for several ways, the best first.
+    #[arg(long = "address", value_name = "HOST:PORT", required = true)]
+    addresses: Vec<Address>,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// The configuration file; flags go over what it says [default: controller.toml in the state directory].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where it keeps everything; one controller at a time.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
     /// The Unix socket to listen on; only processes of this user are served.
     #[arg(long, value_name = "PATH")]
-    socket: PathBuf,
+    socket: Option<PathBuf>,
     /// Remove jobs that ended longer ago, with all they left (as in 30d); without it they stay until removed.
     #[arg(long, value_name = "DURATION", value_parser = haul_types::parse_duration)]
     keep_jobs_for: Option<Duration>,
@@ -31,7 +64,17 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     haul_daemon::log_to_stderr();
-    match run(arguments) {
+    let outcome = match arguments.command {
+        Some(Command::Init(init)) => make(&init),
+        None => match settings(arguments.serve) {
+            Ok(config) => run(config),
+            Err(error) => {
+                tracing::error!("{}", haul_daemon::with_causes(&*error));
+                return ExitCode::from(2);
+            }
+        },
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", haul_daemon::with_causes(&*error));
@@ -40,17 +83,54 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main(worker_threads = 2)]
-async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let config = ControllerConfig {
-        state_dir: arguments.state_dir,
-        socket: arguments.socket,
-        private: None,
-        keep_jobs_for: arguments.keep_jobs_for,
-        build: env!("CARGO_PKG_VERSION").to_owned(),
+/// The token alone goes to standard output.
+fn make(init: &Init) -> Result<(), Box<dyn Error>> {
+    let token = haul_controller::init(&init.state_dir, &init.addresses, SystemTime::now())?;
+    let mut stderr = std::io::stderr();
+    writeln!(
+        stderr,
+        "The controller in {} is made. Start it with\n  haul-controller --state-dir {} --socket PATH\nThe first admin's \
+         token, which is shown this once:",
+        init.state_dir.display(),
+        init.state_dir.display()
+    )?;
+    writeln!(std::io::stdout(), "{}", token.reveal())?;
+    Ok(())
+}
+
+/// What the flags and the file say together.
+fn settings(flags: Serve) -> Result<ControllerConfig, Box<dyn Error>> {
+    let file: ControllerFile = match (&flags.config, &flags.state_dir) {
+        (Some(file), _) => haul_daemon::read_config(file)?,
+        (None, Some(state_dir)) => haul_daemon::read_config_if_there(&state_dir.join(CONFIG_FILE))?,
+        (None, None) => ControllerFile::default(),
     };
+    let state_dir = flags
+        .state_dir
+        .or_else(|| file.state_dir.clone())
+        .ok_or("no state directory: give --state-dir, or a --config that says state_dir")?;
+    let socket = flags
+        .socket
+        .or_else(|| file.socket.clone())
+        .ok_or("no socket: give --socket, or a --config that says socket")?;
+    Ok(ControllerConfig {
+        identity: identity(&file, &state_dir),
+        socket,
+        private: None,
+        keep_jobs_for: flags.keep_jobs_for.or(file.keep_jobs_for),
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        state_dir,
+    })
+}
+
+/// A controller without an authority serves its own user alone, unless its configuration says otherwise.
+fn identity(file: &ControllerFile, state_dir: &Path) -> Option<IdentityConfig> {
+    let identity = file.identity(state_dir);
+    (!identity.addresses.is_empty() || identity.directory.exists()).then_some(identity)
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn run(config: ControllerConfig) -> Result<(), Box<dyn Error>> {
     let shutdown = haul_daemon::shutdown_on_signals()?;
-    haul_controller::run(config, Box::new(|| ()), shutdown)
-        .await
-        .map_err(|error: RunError| error.into())
+    Ok(haul_controller::run(config, Box::new(|| ()), shutdown).await?)
 }

@@ -2,6 +2,7 @@
 
 mod agents;
 mod follow;
+mod identity;
 mod jobs;
 mod nodes;
 mod reach;
@@ -16,12 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
-use tower::layer::util::{Identity, Stack};
+use tower::layer::util::{Identity as Unchanged, Stack};
 
 use crate::ControllerConfig;
 use crate::authorize::Authorize;
 use crate::callers::Callers;
 use crate::engine::Engine;
+use crate::identity::Identity;
 use crate::snapshots::Snapshots;
 
 /// Bytes that a peer may send on one stream, and on all streams of one connection, before we have read them: enough
@@ -42,9 +44,10 @@ pub(crate) fn router(
     config: &ControllerConfig,
     engine: &Arc<Engine>,
     snapshots: &Arc<Snapshots>,
+    identity: Option<Arc<Identity>>,
     callers: Arc<Callers>,
     shutdown: &CancellationToken,
-) -> Router<Stack<Authorize, Identity>> {
+) -> Router<Stack<Authorize, Unchanged>> {
     let (engine, snapshots) = (Arc::clone(engine), Arc::clone(snapshots));
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
@@ -75,5 +78,6 @@ pub(crate) fn router(
             build: config.build.clone(),
             shutdown: shutdown.clone(),
         }))
+        .add_service(haul_proto::server::identity(identity::IdentityCalls { identity }))
         .add_service(haul_proto::server::agent(agents::Agents { engine }))
 }

@@ -1,10 +1,12 @@
 //! Errors as gRPC statuses: the one place that decides which code an error has.
 
+use haul_identity::{AuthorityError, date};
 use haul_proto::BadMessage;
-use haul_store::{AppendError, CommitError, FinishError, LoadError, ReadError};
+use haul_store::{AppendError, CommitError, FinishError, IdentityRefusal, LoadError, ReadError};
 use tonic::{Code, Status};
 
 use crate::engine::StepError;
+use crate::identity::IdentityError;
 use crate::logs::LogError;
 use crate::snapshots::SnapshotError;
 
@@ -39,12 +41,72 @@ impl IntoStatus for ReadError {
 
 impl IntoStatus for CommitError {
     fn into_status(self) -> Status {
+        if let CommitError::Identity(refusal) = self {
+            return refusal.into_status();
+        }
         let code = match self {
             CommitError::NoSpace(_) | CommitError::ReadOnly(_) => Code::ResourceExhausted,
             CommitError::Busy => Code::Unavailable,
             _ => Code::Internal,
         };
         Status::new(code, message(&self))
+    }
+}
+
+/// The time of a record, for people.
+fn when(unix_ms: u64) -> String {
+    date(std::time::UNIX_EPOCH + std::time::Duration::from_millis(unix_ms))
+}
+
+/// Each with what to do about it: whoever joins has nobody else to ask.
+impl IntoStatus for IdentityRefusal {
+    fn into_status(self) -> Status {
+        let another = "ask an admin for another one (`haul token create --role agent`)";
+        match self {
+            Self::UnknownToken => Status::unauthenticated(format!(
+                "{self}: it was made by another controller, or has been forgotten since it ended; {another}"
+            )),
+            Self::TokenRevoked => Status::unauthenticated(format!("{self}; ask an admin for another one")),
+            Self::TokenUsed(used) => Status::unauthenticated(format!(
+                "{self}, and this one did at {}; {another}",
+                when(used.at_unix_ms)
+            )),
+            Self::TokenExpired { expired_unix_ms } => Status::unauthenticated(format!(
+                "{self} at {}, and the controller's clock says {}; ask an admin for another one",
+                when(expired_unix_ms),
+                date(std::time::SystemTime::now())
+            )),
+            Self::NotAJoinToken(_) => Status::permission_denied(format!("{self}; {another}")),
+            Self::OtherName(ref name) => {
+                Status::invalid_argument(format!("{self}: join with `--name {name}`, or {another}"))
+            }
+            Self::NameTaken(ref name) => Status::already_exists(format!(
+                "{self}: give this machine another name (`--name`), or if it takes that one's place, ask an admin for a \
+                 token that says so (`haul token create --role agent --replace {name}`)"
+            )),
+            Self::UnknownNode(_) => Status::not_found(self.to_string()),
+        }
+    }
+}
+
+impl IntoStatus for IdentityError {
+    fn into_status(self) -> Status {
+        match self {
+            Self::Refused(refusal) => refusal.into_status(),
+            Self::Revoked(_) => Status::permission_denied(format!(
+                "{self}: if it is to run jobs again, join it with a new token (`haul-agent join`)"
+            )),
+            Self::BadOrder(_) => Status::invalid_argument(self.to_string()),
+            Self::Commit(error) => error.into_status(),
+            Self::Read(error) => error.into_status(),
+            Self::Authority(AuthorityError::Refused(refused)) => {
+                Status::failed_precondition(refused.to_string())
+            }
+            Self::Authority(error) => Status::internal(message(&error)),
+            Self::Issue(error) => Status::internal(message(&error)),
+            Self::Unusable(error) => Status::internal(message(&error)),
+            Self::Randomness(error) => Status::internal(message(&error)),
+        }
     }
 }
 

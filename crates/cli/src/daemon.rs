@@ -112,6 +112,7 @@ fn run_controller() -> Result<(), DaemonError> {
             idle_timeout,
             agent_command: command(AGENT)?,
         }),
+        identity: None,
         keep_jobs_for: None,
         build: crate::checks::version::BUILD.to_owned(),
     };

@@ -1,4 +1,7 @@
-//! What every daemon of Haul does the same: where it logs, which signals end it, how it words its errors.
+//! What every daemon of Haul does the same: where it logs, which signals end it, how it words its errors, how it reads
+//! its configuration.
+
+mod config;
 
 use std::error::Error;
 use std::io;
@@ -7,6 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
+
+pub use config::{ConfigError, read_config, read_config_if_there};
 
 /// Logs to standard error, which the daemon's parent has pointed somewhere. `HAUL_LOG` sets how much, in the form of
 /// `tracing`'s filters; `info` unless set.

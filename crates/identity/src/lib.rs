@@ -7,6 +7,7 @@
 //! | hand somebody a way in | [`Token`]: address, pin and secret in one word |
 //! | ask for a certificate, on a host | [`HostKey::request`]; the key never leaves the host |
 //! | grant one, on the controller | [`VerifiedRequest::verify`], [`Authorities::issue_node`] |
+//! | keep what was granted, on the host | [`HostRecord`], [`joining_key`] |
 //! | know which node calls | [`NodeCertificate::read`] on the certificate that TLS has verified |
 //! | speak TLS | [`server_config`], [`agent_config`], [`client_config`] |
 //! | say why TLS failed | [`TlsProblem::of`] |
@@ -21,6 +22,7 @@ mod authority;
 mod bundle;
 mod certificate;
 mod durable;
+mod host;
 mod octets;
 mod pin;
 mod problem;
@@ -36,6 +38,7 @@ pub use authority::{
 pub use bundle::Bundle;
 pub use certificate::{CertificateError, NodeCertificate, Validity, date};
 pub use durable::FileError;
+pub use host::{HostError, HostRecord, joining_key};
 pub use pin::{NotAPin, Pin};
 pub use problem::{TlsProblem, WrongPin};
 pub use request::{HostKey, KeyError, RequestError, VerifiedRequest};

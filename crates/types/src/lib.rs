@@ -15,7 +15,7 @@ pub mod stream;
 
 pub use digest::Digest;
 pub use id::{Attempt, AttemptId, JobId, NodeId, NodeName, NotAnAttemptId, TaskId, TaskIndex, TokenId};
-pub use quantity::{ByteSize, parse_duration};
+pub use quantity::{ByteSize, deserialize_duration, parse_duration};
 pub use record::{JobRecord, TaskCounts, TaskRecord};
 pub use role::Role;
 pub use spec::{ArraySpec, EnvironmentSpec, JobSpec, Requirements};

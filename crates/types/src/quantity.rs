@@ -106,6 +106,15 @@ pub fn parse_duration(text: &str) -> Result<Duration, NotAQuantity> {
     Ok(total)
 }
 
+/// Reads an optional duration in a configuration file, as [`parse_duration`] does; for serde's `deserialize_with`,
+/// beside `default`.
+pub fn deserialize_duration<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,102 @@
+//! `haul-controller init`, and the configuration file that it leaves.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use haul_identity::Token;
+use haul_types::Role;
+
+fn controller(arguments: &[&str], state_dir: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_haul-controller"))
+        .args(arguments)
+        .arg("--state-dir")
+        .arg(state_dir)
+        .output()
+        .unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn the_first_token_goes_to_standard_output_and_keys_are_closed_to_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    let made = controller(
+        &[
+            "init",
+            "--address",
+            "haul.example.org:7070",
+            "--address",
+            "[fd00::1]:7070",
+        ],
+        &state,
+    );
+    assert!(made.status.success(), "{}", stderr(&made));
+    let text = String::from_utf8(made.stdout).unwrap();
+    let token: Token = text.parse().unwrap();
+    assert_eq!(
+        (token.role(), token.addresses().len(), text.lines().count()),
+        (Role::Admin, 2, 1)
+    );
+    let mode = |path: &str| std::fs::metadata(state.join(path)).unwrap().mode() & 0o777;
+    assert_eq!(
+        (mode("identity"), mode("identity/authorities.json")),
+        (0o700, 0o600)
+    );
+
+    let again = controller(&["init", "--address", "haul.example.org:7070"], &state);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(
+        stderr(&again).contains("has its authority already") && again.stdout.is_empty(),
+        "{}",
+        stderr(&again)
+    );
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_exit_code_2() {
+    let directory = tempfile::tempdir().unwrap();
+    for (arguments, named) in [
+        (&["init"][..], "--address"),
+        (&["init", "--address", "here"], "HOST:PORT"),
+        (&[][..], "--socket"),
+        (
+            &["--socket", "s", "--config", "/nowhere/controller.toml"],
+            "/nowhere/controller.toml",
+        ),
+    ] {
+        let output = controller(arguments, directory.path());
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{arguments:?}: {}",
+            stderr(&output)
+        );
+        assert!(stderr(&output).contains(named), "{}", stderr(&output));
+    }
+    std::fs::write(directory.path().join("controller.toml"), "adresses = []\n").unwrap();
+    let output = controller(&["--socket", "s"], directory.path());
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("adresses"), "{}", stderr(&output));
+}
+
+#[test]
+fn addresses_without_an_authority_say_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(
+        directory.path().join("controller.toml"),
+        "addresses = [\"haul.example.org:7070\"]\n",
+    )
+    .unwrap();
+    let socket = directory.path().join("socket");
+    let output = controller(&["--socket", socket.to_str().unwrap()], directory.path());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr(&output).contains("haul-controller init"),
+        "{}",
+        stderr(&output)
+    );
+}

@@ -11,6 +11,7 @@
 //! - [`attempt`]: the life of one attempt, from assignment to end.
 //! - [`job`]: what the attempts at one job share.
 //! - [`workdirs`]: the directories jobs run in, kept and made clean again between jobs.
+//! - [`join`]: becoming a node of a controller elsewhere; [`renewal`]: staying one.
 //! - [`shipper`]: what attempts write, on its way to the controller.
 //!
 //! Invariant: an agent's death harms no job. Processes belong to supervisors, which outlive it; logs are files; the next
@@ -21,7 +22,9 @@ mod attempt;
 mod environments;
 mod held;
 mod job;
+mod join;
 mod outputs;
+mod renewal;
 mod session;
 mod shipper;
 mod workdirs;
@@ -38,6 +41,9 @@ use haul_types::{ByteSize, NodeName};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+pub use crate::join::{JoinError, JoinOrder, identity_dir, join};
+pub use crate::renewal::{NodeIdentity, RenewError};
 
 use crate::held::Held;
 use crate::job::Jobs;

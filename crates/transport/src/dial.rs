@@ -19,6 +19,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::time::Instant;
@@ -133,7 +134,9 @@ impl Dialer {
                 }
             }
         }
-        let all = (0..self.shared.addresses.len()).map(|address| self.dial_address(address, failed));
+        let all: Vec<_> = (0..self.shared.addresses.len())
+            .map(|address| self.dial_address(address, failed).boxed())
+            .collect();
         match race::race(all, START).await {
             Ok((dialed, worked)) => {
                 self.remember(worked);

@@ -40,4 +40,4 @@ pub use dial::{
     Address, AddressError, DialError, Dialed, Dialer, Failure, Proxy, ProxyError, Step, Tried, Way,
 };
 pub use socket::bind;
-pub use tls::TlsSource;
+pub use tls::{ClientTlsSource, ServerTlsSource, TlsSource};

@@ -14,6 +14,11 @@ pub(crate) const HTTP1: &[u8] = b"http/1.1";
 /// certificates are renewed without a restart.
 pub struct TlsSource<C>(Arc<dyn Fn() -> Arc<C> + Send + Sync>);
 
+/// The listener's.
+pub type ServerTlsSource = TlsSource<ServerConfig>;
+/// The dialler's.
+pub type ClientTlsSource = TlsSource<ClientConfig>;
+
 impl<C> TlsSource<C> {
     /// What the function gives, asked for each connection; it should be quick, and give the same `Arc` while nothing
     /// has changed.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -37,10 +38,13 @@ impl Dialer {
     pub(super) async fn attempt(&self, address: &Address, way: Way) -> Result<ByteStream, Failure> {
         let proxy = self.shared.proxy.of(address);
         match (way, &proxy) {
-            (Way::Proxied, Some(proxy)) => self.controller(through(proxy, address).await?).await,
+            (Way::Proxied, Some(proxy)) => {
+                let stream = through(proxy, address).await?;
+                self.controller(stream).boxed().await
+            }
             (Way::ProxiedTunnel, Some(proxy)) => {
                 let stream = through(proxy, address).await?;
-                self.tunnel(stream, address).await
+                self.tunnel(stream, address).boxed().await
             }
             (Way::ForwardedTunnel, Some(proxy)) => {
                 let stream = tcp(&proxy.host, proxy.port).await?;
@@ -111,11 +115,11 @@ async fn tcp(host: &str, port: u16) -> Result<TcpStream, Failure> {
             host: host.to_owned(),
             source,
         })?;
-        let stream = race(
-            alternating(found.collect()).into_iter().map(TcpStream::connect),
-            START,
-        )
-        .await;
+        let attempts: Vec<_> = alternating(found.collect())
+            .into_iter()
+            .map(|address| TcpStream::connect(address).boxed())
+            .collect();
+        let stream = race(attempts, START).await;
         let stream = stream.map_err(|mut errors| Failure::Connect {
             to: format!("{host}:{port}"),
             source: errors

@@ -1,5 +1,9 @@
 //! HTTP/1.1 up to the point where both sides give it up for bytes: CONNECT, and the request for a WebSocket.
 
+use std::pin::{Pin, pin};
+
+use futures::FutureExt;
+use futures::future::FusedFuture;
 use hyper::header::{
     CONNECTION, HOST, HeaderValue, PROXY_AUTHORIZATION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -113,16 +117,8 @@ async fn ask(
         .handshake(TokioIo::new(stream))
         .await
         .map_err(failed)?;
-    let mut connection = std::pin::pin!(connection.with_upgrades());
-    let response = {
-        let mut response = std::pin::pin!(sender.send_request(request));
-        tokio::select! {
-            biased;
-            response = &mut response => response,
-            // Its end is the answer's end.
-            _ = &mut connection => response.await,
-        }
-    };
+    let mut connection = pin!(connection.with_upgrades().fuse());
+    let response = driven(sender.send_request(request), connection.as_mut()).await;
     let mut response = response.map_err(failed)?;
     let status = response.status();
     let ends_http = if is_connect {
@@ -132,10 +128,21 @@ async fn ask(
     };
     let upgraded = if ends_http {
         let upgraded = hyper::upgrade::on(&mut response);
-        let (upgraded, _) = tokio::join!(upgraded, connection);
-        Some(TokioIo::new(upgraded.map_err(failed)?))
+        let upgraded = driven(upgraded, connection).await.map_err(failed)?;
+        Some(TokioIo::new(upgraded))
     } else {
         None
     };
     Ok((response.map(|_| ()), upgraded))
+}
+
+/// Does something for which a connection has to be driven, until that has ended.
+async fn driven<T>(work: impl Future<Output = T>, connection: Pin<&mut impl FusedFuture>) -> T {
+    let mut work = pin!(work);
+    let mut connection = connection;
+    tokio::select! {
+        biased;
+        done = &mut work => done,
+        _ = &mut connection, if !connection.is_terminated() => work.await,
+    }
 }

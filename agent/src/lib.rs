@@ -34,7 +34,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use haul_client::{Client, UnixSocket};
+use haul_client::{Client, Endpoint};
 use haul_environment::{Environments, EnvironmentsConfig};
 use haul_launcher::{Launcher, LauncherConfig, SupervisorProgram};
 use haul_types::{ByteSize, NodeName};
@@ -57,8 +57,8 @@ pub struct AgentConfig {
     pub state_dir: PathBuf,
     /// Where it keeps environments.
     pub cache_dir: PathBuf,
-    /// The controller's Unix socket.
-    pub socket: PathBuf,
+    /// Where its controller is.
+    pub controller: Endpoint,
     /// The node's name.
     pub node: NodeName,
     /// Tasks that it runs at a time.
@@ -155,7 +155,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     let jobs =
         Jobs::open(config.state_dir.join("jobs")).map_err(state_error(config.state_dir.join("jobs")))?;
     let (shipper, shipping) = Shipper::new().map_err(RunError::Follow)?;
-    let client = Client::lazy(Arc::new(UnixSocket::new(config.socket.clone())));
+    let client = Client::lazy(config.controller.dial());
     let tasks = TaskTracker::new();
     tasks.spawn(shipping);
     let agent = Arc::new(Agent {

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use haul_agent::{AgentConfig, RunError};
+use haul_client::Endpoint;
 use haul_types::{ByteSize, NodeName};
 
 /// Runs jobs on this machine, for a controller.
@@ -65,7 +66,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let config = AgentConfig {
         state_dir: arguments.state_dir,
         cache_dir: arguments.cache_dir,
-        socket: arguments.socket,
+        controller: Endpoint::Unix(arguments.socket),
         node: arguments.node,
         slots: arguments
             .slots

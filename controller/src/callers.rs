@@ -8,14 +8,13 @@ use std::time::SystemTime;
 
 use haul_identity::{NodeCertificate, Secret};
 use haul_store::Metadata;
-use haul_transport::Peer;
 use haul_types::{Digest, NodeId, NodeName};
 use tokio::sync::watch;
 use tonic::Status;
 use tonic::codegen::http::{HeaderMap, Request, header};
-use tonic::transport::server::UdsConnectInfo;
 
 use crate::engine::now_unix_ms;
+use crate::listen::Peer;
 use crate::principal::Principal;
 use crate::status::IntoStatus;
 
@@ -70,14 +69,12 @@ impl Callers {
     /// Who makes this call.
     pub(crate) fn principal<B>(&self, request: &Request<B>) -> Result<Principal, Status> {
         // Who is on the Unix socket was let in as the controller's own user: see `listen`.
-        if request.extensions().get::<UdsConnectInfo>().is_some() {
-            return Ok(Principal::Local);
-        }
-        let certificate = request
-            .extensions()
-            .get::<Peer>()
-            .and_then(|peer| peer.certificates.first());
-        if let Some(certificate) = certificate {
+        let certificates = match request.extensions().get::<Peer>() {
+            Some(Peer::Local { .. }) => return Ok(Principal::Local),
+            Some(Peer::Remote(peer)) => &*peer.certificates,
+            None => &[],
+        };
+        if let Some(certificate) = certificates.first() {
             return self.node(certificate);
         }
         match bearer(request.headers())? {

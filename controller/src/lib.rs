@@ -33,15 +33,17 @@ mod snapshots;
 mod status;
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use haul_store::{Metadata, Packs};
+use haul_transport::Limits;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use crate::file::{CONFIG_FILE, ControllerFile};
+pub use crate::file::{CONFIG_FILE, ControllerFile, NowhereToListen};
 pub use crate::identity::{IdentityConfig, InitError, init};
 
 use crate::callers::Callers;
@@ -58,13 +60,24 @@ pub struct ControllerConfig {
     /// The Unix socket it listens on; only processes of its own user are served.
     pub socket: PathBuf,
     /// Set for a controller that others than its own user reach: its authority was made by [`init`].
-    pub identity: Option<IdentityConfig>,
+    pub shared: Option<SharedConfig>,
     /// Set for a user's private controller.
     pub private: Option<PrivateConfig>,
     /// Jobs that ended longer ago are removed with all they left; `None` keeps them until somebody removes them.
     pub keep_jobs_for: Option<Duration>,
     /// What tells this build of the program from another.
     pub build: String,
+}
+
+/// What a controller of many machines needs to know besides.
+#[derive(Clone, Debug)]
+pub struct SharedConfig {
+    /// Its authority, certificates and tokens.
+    pub identity: IdentityConfig,
+    /// Where it listens on the network: everything is on one port.
+    pub listen: SocketAddr,
+    /// How many may come.
+    pub limits: Limits,
 }
 
 /// What a private controller needs to know besides.
@@ -99,6 +112,21 @@ pub enum RunError {
         /// Why.
         source: std::io::Error,
     },
+    /// The address cannot be listened on.
+    #[error(
+        "cannot listen on {address}: {}",
+        if source.kind() == std::io::ErrorKind::AddrInUse {
+            "another program has the port; stop it, or choose another one"
+        } else {
+            "is it an address of this machine, and may this user take the port?"
+        }
+    )]
+    ListenRemote {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The server failed.
     #[error("the gRPC server failed")]
     Serve(#[source] tonic::transport::Error),
@@ -117,9 +145,9 @@ pub async fn run(
     let packs = Packs::open(&config.state_dir.join("chunks")).map_err(RunError::Packs)?;
     let callers = Arc::new(Callers::new(metadata.clone()));
     let identity = config
-        .identity
-        .clone()
-        .map(|identity| Identity::open(identity, metadata.clone(), Arc::clone(&callers)))
+        .shared
+        .as_ref()
+        .map(|shared| Identity::open(shared.identity.clone(), metadata.clone(), Arc::clone(&callers)))
         .transpose()
         .map_err(|error| RunError::Identity(error.into()))?;
     let logs = Arc::new(Logs::new(config.state_dir.join("logs")));
@@ -130,6 +158,17 @@ pub async fn run(
         path: config.socket.clone(),
         source,
     })?;
+
+    let remote = match config.shared.as_ref().zip(identity.as_ref()) {
+        Some((shared, identity)) => Some(listen::remote(shared, identity, &tasks).map_err(|source| {
+            RunError::ListenRemote {
+                address: shared.listen,
+                source,
+            }
+        })?),
+        None => None,
+    };
+    let incoming = listen::both(incoming, remote);
 
     if let Some(private) = &config.private {
         private::keep_agent(
@@ -150,7 +189,11 @@ pub async fn run(
         identity.keep_fresh(&tasks, shutdown.clone());
     }
     let server = service::router(&config, &engine, &snapshots, identity, callers, &shutdown);
-    tracing::info!(socket = %config.socket.display(), "serving");
+    tracing::info!(
+        socket = %config.socket.display(),
+        address = ?config.shared.as_ref().map(|shared| shared.listen),
+        "serving"
+    );
     ready();
 
     let drained = tokio::time::sleep(Duration::MAX);

@@ -4,12 +4,13 @@
 
 use std::error::Error;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, Parser, Subcommand};
-use haul_controller::{CONFIG_FILE, ControllerConfig, ControllerFile, IdentityConfig};
+use haul_controller::{CONFIG_FILE, ControllerConfig, ControllerFile};
 use haul_identity::Address;
 
 /// Takes jobs, hands them to agents, keeps what they write.
@@ -19,7 +20,7 @@ use haul_identity::Address;
     version,
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  haul-controller init --state-dir /var/lib/haul --address haul.example.org:7070\n  \
-                  haul-controller --state-dir /var/lib/haul --socket /run/haul/controller.sock"
+                  haul-controller --state-dir /var/lib/haul"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -53,9 +54,13 @@ struct Serve {
     /// Where it keeps everything; one controller at a time.
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// The Unix socket to listen on; only processes of this user are served.
+    /// The Unix socket to listen on; only processes of this user are served [default: controller.sock in the state
+    /// directory].
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Listen there for agents and users on the network [default: every address, at the port of the first of `addresses`].
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<SocketAddr>,
     /// Remove jobs that ended longer ago, with all they left (as in 30d); without it they stay until removed.
     #[arg(long, value_name = "DURATION", value_parser = haul_types::parse_duration)]
     keep_jobs_for: Option<Duration>,
@@ -89,7 +94,7 @@ fn make(init: &Init) -> Result<(), Box<dyn Error>> {
     let mut stderr = std::io::stderr();
     writeln!(
         stderr,
-        "The controller in {} is made. Start it with\n  haul-controller --state-dir {} --socket PATH\nThe first admin's \
+        "The controller in {} is made. Start it with\n  haul-controller --state-dir {}\nThe first admin's \
          token, which is shown this once:",
         init.state_dir.display(),
         init.state_dir.display()
@@ -112,21 +117,15 @@ fn settings(flags: Serve) -> Result<ControllerConfig, Box<dyn Error>> {
     let socket = flags
         .socket
         .or_else(|| file.socket.clone())
-        .ok_or("no socket: give --socket, or a --config that says socket")?;
+        .unwrap_or_else(|| state_dir.join("controller.sock"));
     Ok(ControllerConfig {
-        identity: identity(&file, &state_dir),
+        shared: file.shared(&state_dir, flags.listen)?,
         socket,
         private: None,
         keep_jobs_for: flags.keep_jobs_for.or(file.keep_jobs_for),
         build: env!("CARGO_PKG_VERSION").to_owned(),
         state_dir,
     })
-}
-
-/// A controller without an authority serves its own user alone, unless its configuration says otherwise.
-fn identity(file: &ControllerFile, state_dir: &Path) -> Option<IdentityConfig> {
-    let identity = file.identity(state_dir);
-    (!identity.addresses.is_empty() || identity.directory.exists()).then_some(identity)
 }
 
 #[tokio::main(worker_threads = 2)]

@@ -11,8 +11,8 @@ mod snapshots;
 mod view;
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use haul_transport::http2;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Server;
@@ -26,19 +26,6 @@ use crate::engine::Engine;
 use crate::identity::Identity;
 use crate::snapshots::Snapshots;
 
-/// Bytes that a peer may send on one stream, and on all streams of one connection, before we have read them: enough
-/// to keep a fast log or a snapshot flowing.
-const STREAM_WINDOW: u32 = 8 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
-/// The largest HTTP/2 frame; fewer, larger ones cost less.
-const FRAME_BYTES: u32 = 1 << 20;
-/// Calls that one connection may have under way.
-const MAX_STREAMS: u32 = 64;
-/// The longest list of headers, in bytes.
-const MAX_HEADER_BYTES: u32 = 16 << 10;
-/// A peer that does not answer a ping within so long is gone.
-const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
-
 /// All services, with their limits.
 pub(crate) fn router(
     config: &ControllerConfig,
@@ -49,14 +36,7 @@ pub(crate) fn router(
     shutdown: &CancellationToken,
 ) -> Router<Stack<Authorize, Unchanged>> {
     let (engine, snapshots) = (Arc::clone(engine), Arc::clone(snapshots));
-    Server::builder()
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(FRAME_BYTES)
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_max_header_list_size(MAX_HEADER_BYTES)
-        .http2_keepalive_interval(Some(PING.0))
-        .http2_keepalive_timeout(Some(PING.1))
+    http2::server(Server::builder())
         .layer(Authorize(callers))
         .add_service(haul_proto::server::jobs(jobs::Jobs {
             engine: Arc::clone(&engine),

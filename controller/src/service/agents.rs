@@ -12,6 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::follow::Stream;
 use crate::engine::Engine;
+use crate::listen::Peer;
 use crate::logs::LogError;
 use crate::principal::Principal;
 use crate::status::{IntoStatus, panicked};
@@ -36,6 +37,7 @@ impl AgentService for Agents {
         request: Request<Streaming<v1::SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let principal = Principal::of(&request);
+        let peer = request.extensions().get::<Peer>().map(ToString::to_string);
         let mut incoming = request.into_inner();
         let Some(v1::SessionRequest {
             message: Some(v1::session_request::Message::Hello(hello)),
@@ -62,7 +64,7 @@ impl AgentService for Agents {
         }
         let session = self.engine.new_session();
         let outgoing = self.engine.sessions.open(node.clone(), session, hello.version);
-        tracing::info!(%node, session, slots = hello.slots, held = held.len(), "agent connected");
+        tracing::info!(%node, session, peer, slots = hello.slots, held = held.len(), "agent connected");
         let engine = Arc::clone(&self.engine);
         self.engine.spawn(async move {
             let connected = Event::Connected {

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use haul_agent::AgentConfig;
+use haul_client::Endpoint;
 use haul_controller::{ControllerConfig, PrivateConfig};
 use haul_types::{NodeName, parse_duration};
 
@@ -108,11 +109,11 @@ fn run_controller() -> Result<(), DaemonError> {
     let config = ControllerConfig {
         state_dir,
         socket: local.socket().to_owned(),
+        shared: None,
         private: Some(PrivateConfig {
             idle_timeout,
             agent_command: command(AGENT)?,
         }),
-        identity: None,
         keep_jobs_for: None,
         build: crate::checks::version::BUILD.to_owned(),
     };
@@ -140,7 +141,7 @@ fn run_agent() -> Result<(), DaemonError> {
     let config = AgentConfig {
         state_dir: local.agent_state(),
         cache_dir: local.cache().to_owned(),
-        socket: local.socket().to_owned(),
+        controller: Endpoint::Unix(local.socket().to_owned()),
         node: node_name(),
         slots,
         private: true,

@@ -23,7 +23,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use haul_client::{Client, Dial, DialError, Dialing, UnixSocket};
+use haul_client::{ByteStream, Client, Dial, DialError, Dialing, UnixSocket};
 use tokio::net::UnixStream;
 
 pub use paths::{Local, Whereabouts};
@@ -177,10 +177,11 @@ impl Dial for LocalDial {
     fn dial(&self) -> Dialing {
         let local = self.0.clone();
         Box::pin(async move {
-            local.ensure().await.map_err(|error| match error {
-                LocalError::Dial(error) => error,
-                error => DialError::Hopeless(Arc::new(error)),
-            })
+            match local.ensure().await {
+                Ok(stream) => Ok(Box::new(stream) as ByteStream),
+                Err(LocalError::Dial(error)) => Err(error),
+                Err(error) => Err(DialError::Hopeless(Arc::new(error))),
+            }
         })
     }
 }

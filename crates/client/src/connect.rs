@@ -7,28 +7,27 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use haul_proto::client::{Caller, Calls, NotAToken};
+use haul_transport::{ByteStream, Dialer, Duplex, http2};
 use haul_types::AttemptId;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Channel, Uri};
 
 use crate::CallError;
 
-/// Bytes that may be on their way in one stream before the reader has taken them: with gRPC's 64 KiB, a fast log
-/// would wait for window updates more than it flows.
-const STREAM_WINDOW: u32 = 8 << 20;
-/// The same for all streams of the connection together.
-const CONNECTION_WINDOW: u32 = 16 << 20;
-/// A log frame of 1 MiB then is one HTTP/2 frame, not 64.
-const FRAME: u32 = 1 << 20;
-
 /// What a [`Dial`] gives back, later.
-pub type Dialing = Pin<Box<dyn Future<Output = Result<UnixStream, DialError>> + Send>>;
+pub type Dialing = Pin<Box<dyn Future<Output = Result<ByteStream, DialError>> + Send>>;
 
 /// Opens connections to one controller. Asked for each new connection; it may start the controller first.
 pub trait Dial: Send + Sync + 'static {
     /// Opens a connection.
     fn dial(&self) -> Dialing;
+
+    /// Whether there is a network in between, on which a connection can die without a word: then silence is asked
+    /// after.
+    fn is_remote(&self) -> bool {
+        false
+    }
 }
 
 /// Why no connection was opened.
@@ -52,6 +51,9 @@ pub enum DialError {
         /// Ours.
         expected: u32,
     },
+    /// No way led there over the network.
+    #[error(transparent)]
+    Remote(#[from] haul_transport::DialError),
     /// Trying again would not help.
     #[error(transparent)]
     Hopeless(Arc<dyn Error + Send + Sync>),
@@ -94,7 +96,42 @@ impl UnixSocket {
 impl Dial for UnixSocket {
     fn dial(&self) -> Dialing {
         let path = self.path.clone();
-        Box::pin(async move { Self::open(&path).await })
+        Box::pin(async move { Ok(Box::new(Self::open(&path).await?) as ByteStream) })
+    }
+}
+
+impl Dial for Dialer {
+    fn dial(&self) -> Dialing {
+        let dialer = self.clone();
+        Box::pin(async move {
+            let dialed = Self::dial(&dialer).await?;
+            tracing::debug!(address = %dialed.address, way = %dialed.way, "connected");
+            Ok(dialed.stream)
+        })
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+}
+
+/// Where a controller is.
+#[derive(Clone, Debug)]
+pub enum Endpoint {
+    /// Behind a Unix socket of our own user.
+    Unix(PathBuf),
+    /// Somewhere on a network.
+    Remote(Dialer),
+}
+
+impl Endpoint {
+    /// What dials it.
+    #[must_use]
+    pub fn dial(&self) -> Arc<dyn Dial> {
+        match self {
+            Self::Unix(path) => Arc::new(UnixSocket::new(path.clone())),
+            Self::Remote(dialer) => Arc::new(dialer.clone()),
+        }
     }
 }
 
@@ -114,12 +151,13 @@ impl Client {
 
     /// Uses a connection that is open already; dials when it is lost.
     #[must_use]
-    pub fn over(first: UnixStream, dial: Arc<dyn Dial>) -> Self {
-        Self::with_first(Some(first), dial)
+    pub fn over(first: impl Duplex + 'static, dial: Arc<dyn Dial>) -> Self {
+        Self::with_first(Some(Box::new(first)), dial)
     }
 
-    fn with_first(first: Option<UnixStream>, dial: Arc<dyn Dial>) -> Self {
+    fn with_first(first: Option<ByteStream>, dial: Arc<dyn Dial>) -> Self {
         let first = Arc::new(Mutex::new(first));
+        let is_remote = dial.is_remote();
         let connector = tower::service_fn(move |_: Uri| {
             let ready = first.lock().expect("nothing panics while it is held").take();
             let stream = match ready {
@@ -129,11 +167,13 @@ impl Client {
             async move { stream.await.map(TokioIo::new) }
         });
         // The authority is never looked up: the connector knows where to go.
-        let channel = Endpoint::from_static("http://haul.invalid")
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(FRAME)
-            .connect_with_connector_lazy(connector);
+        let endpoint = tonic::transport::Endpoint::from_static("http://haul.invalid");
+        let endpoint = if is_remote {
+            http2::remote_client(endpoint)
+        } else {
+            http2::client(endpoint)
+        };
+        let channel = endpoint.connect_with_connector_lazy(connector);
         Self {
             channel,
             caller: Caller::default(),

@@ -2,7 +2,7 @@
 //!
 //! | to … | use |
 //! |---|---|
-//! | reach a controller | [`Client::connect`] with a [`Dial`]; [`UnixSocket`] is the plain one |
+//! | reach a controller | [`Client::connect`] with a [`Dial`]; [`UnixSocket`] is the plain one, [`Endpoint`] either kind |
 //! | submit a job | [`Client::submit`], or [`Client::submit_directory`], which sends what is missing of its snapshot |
 //! | watch it | [`Client::follow`]: survives lost connections, no byte lost or repeated |
 //! | read what it wrote | [`Client::read_log`] |
@@ -34,11 +34,12 @@ mod submit;
 mod view;
 
 pub use backoff::Backoff;
-pub use connect::{Client, Dial, DialError, Dialing, UnixSocket};
+pub use connect::{Client, Dial, DialError, Dialing, Endpoint, UnixSocket};
 pub use error::CallError;
 pub use fetch::{FetchError, Fetched};
 pub use follow::{Follow, FollowError, FollowEvent, FollowJob, FollowTask};
 pub use haul_proto::client::NotAToken;
+pub use haul_transport::ByteStream;
 pub use jobs::{JobDetails, JobPage};
 pub use log::{LogRange, LogReader};
 pub use nodes::{Controller, Environment, Node, Removed};

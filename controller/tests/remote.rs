@@ -1,4 +1,5 @@
 //! A controller that is reached by its Unix socket and over a network at once.
+#![allow(clippy::unwrap_used, reason = "what a test sets up may panic")]
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;

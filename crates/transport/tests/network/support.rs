@@ -67,6 +67,11 @@ impl Identity {
         Arc::new(config)
     }
 
+    /// The CA's certificate.
+    pub(crate) fn root(&self) -> &CertificateDer<'static> {
+        self.ca.der()
+    }
+
     /// A client's configuration, and its certificate.
     pub(crate) fn client(&self) -> (Arc<ClientConfig>, CertificateDer<'static>) {
         let (certificate, key) = self.certificate("agent");
@@ -76,6 +81,16 @@ impl Identity {
             .unwrap();
         (Arc::new(config), certificate)
     }
+}
+
+/// The configuration of a client that has no certificate.
+pub(crate) fn anonymous(root: CertificateDer<'static>) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(root).unwrap();
+    let config = builder(ClientConfig::builder_with_provider)
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
 }
 
 fn builder<S: rustls::ConfigSide>(

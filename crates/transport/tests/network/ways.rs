@@ -7,7 +7,7 @@ use rustls::pki_types::ServerName;
 use tokio::time::Instant;
 
 use crate::proxies::{Kind, Running, run};
-use crate::support::{Identity, NAME, Server, call, channel, dialer, serve, soon};
+use crate::support::{Identity, NAME, Server, anonymous, call, channel, dialer, serve, soon};
 
 /// What the client's side of a request would hold, were it to be read.
 const MARK: &str = "/a-path-that-nobody-else-may-read";
@@ -267,4 +267,20 @@ async fn a_port_that_is_taken_is_taken() {
     let (_, server) = server().await;
     let error = haul_transport::bind(server.address).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+}
+
+#[tokio::test]
+async fn whoever_shows_no_certificate_is_seen_to_have_none() {
+    let (identity, mut server) = server().await;
+    let config = anonymous(identity.root().clone());
+    let addresses = vec![server.address.to_string().parse().unwrap()];
+    let dialer = Dialer::new(
+        addresses,
+        config,
+        ServerName::try_from(NAME).unwrap(),
+        Proxy::none(),
+    );
+    let dialed = soon(dialer.dial()).await.unwrap();
+    soon(call(channel(dialed.stream), "/")).await.unwrap();
+    assert!(server.calls.recv().await.unwrap().certificates.is_empty());
 }

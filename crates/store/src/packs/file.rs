@@ -5,14 +5,18 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use super::error::FileError;
 
 /// What a pack file's name ends with: it is a bundle like any other.
 const EXTENSION: &str = ".tar.zst";
+/// After so many bytes the disk is set to work on what has come of a pack, so that finishing it waits for the rest only.
+const SYNC_AHEAD: u64 = 32 << 20;
 
 /// The file of a pack.
 pub(super) fn path(directory: &Path, pack: u64) -> PathBuf {
@@ -25,7 +29,14 @@ pub(super) struct PackFile {
     pub(super) id: u64,
     pub(super) length: u64,
     path: PathBuf,
-    file: File,
+    file: Arc<File>,
+    /// What was there when the last sync ahead began.
+    ahead: u64,
+    /// The sync ahead that may still be going on.
+    syncing: Option<JoinHandle<io::Result<()>>>,
+    /// Whether a sync has failed. The kernel tells of what it could not write once and forgets it: another sync would
+    /// succeed.
+    lost: bool,
     /// Whether dropping it removes the file.
     remove: bool,
 }
@@ -42,7 +53,10 @@ impl PackFile {
             id,
             length: 0,
             path,
-            file,
+            file: Arc::new(file),
+            ahead: 0,
+            syncing: None,
+            lost: false,
             remove: true,
         })
     }
@@ -54,16 +68,50 @@ impl PackFile {
             .write_all_at(bytes, start)
             .map_err(FileError::new("write to", &self.path))?;
         self.length += bytes.len() as u64;
+        if self.length - self.ahead >= SYNC_AHEAD {
+            self.sync_ahead();
+        }
         Ok(start)
     }
 
-    /// Waits until the content is on the disk; the name may not be yet.
-    pub(super) fn sync(&self) -> Result<(), FileError> {
-        // What a failed append left behind the end.
-        self.file
-            .set_len(self.length)
-            .and_then(|()| self.file.sync_data())
-            .map_err(FileError::new("sync", &self.path))
+    /// Sets another thread to bring what is here to the disk, unless one is at it: then the next append tries again.
+    fn sync_ahead(&mut self) {
+        if self
+            .syncing
+            .as_ref()
+            .is_some_and(|syncing| !syncing.is_finished())
+        {
+            return;
+        }
+        self.lost |= self.wait_for_sync_ahead().is_err();
+        let file = Arc::clone(&self.file);
+        let thread = std::thread::Builder::new().name("pack-sync".to_owned());
+        // If there can be no thread, the sync at the end has all to do.
+        self.syncing = thread.spawn(move || file.sync_data()).ok();
+        self.ahead = self.length;
+    }
+
+    fn wait_for_sync_ahead(&mut self) -> io::Result<()> {
+        match self.syncing.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(synced)) => synced,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// Waits until the content is on the disk; the name may not be yet. Once this has failed it always fails.
+    pub(super) fn sync(&mut self) -> Result<(), FileError> {
+        let ahead = self.wait_for_sync_ahead();
+        let synced = if self.lost {
+            Err(io::Error::other("a part of it could not be written"))
+        } else {
+            // What a failed append left behind the end.
+            ahead
+                .and_then(|()| self.file.set_len(self.length))
+                .and_then(|()| self.file.sync_data())
+        };
+        self.lost |= synced.is_err();
+        synced.map_err(FileError::new("sync", &self.path))
     }
 
     /// Leaves the file where it is from now on: the index names it, or may.
@@ -155,5 +203,54 @@ impl Drop for Epoch {
         for path in end.iter().flat_map(|end| &end.doomed) {
             remove(path);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pack whose every byte is taken and none is kept: syncing what is no file fails.
+    fn hole() -> PackFile {
+        let path = PathBuf::from("/dev/null");
+        let file = OpenOptions::new().write(true).open(&path).expect("it is there");
+        PackFile {
+            id: 1,
+            length: 0,
+            path,
+            file: Arc::new(file),
+            ahead: 0,
+            syncing: None,
+            lost: false,
+            remove: false,
+        }
+    }
+
+    #[test]
+    fn what_a_sync_ahead_could_not_write_is_never_taken_for_written() {
+        let mut pack = hole();
+        let piece = vec![1; SYNC_AHEAD as usize / 2];
+        pack.append(&piece).expect("a hole takes everything");
+        assert!(pack.syncing.is_none(), "there is little to sync yet");
+        pack.append(&piece).expect("a hole takes everything");
+        while !pack.syncing.as_ref().is_some_and(JoinHandle::is_finished) {
+            std::thread::yield_now();
+        }
+        pack.append(&piece).expect("a hole takes everything");
+        pack.append(&piece).expect("a hole takes everything");
+        assert!(pack.lost, "the append found what came of it");
+        for _ in 0..2 {
+            let error = pack.sync().expect_err("a part was lost");
+            assert_eq!(error.source.to_string(), "a part of it could not be written");
+        }
+    }
+
+    #[test]
+    fn a_sync_that_failed_goes_on_failing() {
+        let mut pack = hole();
+        pack.append(b"bytes").expect("a hole takes everything");
+        pack.sync().expect_err("a hole cannot be synced");
+        let error = pack.sync().expect_err("the kernel forgets, the pack must not");
+        assert_eq!(error.source.to_string(), "a part of it could not be written");
     }
 }

@@ -102,7 +102,7 @@ impl PackWriter {
         hash: Digest,
     ) -> Result<(), FileError> {
         if self.packs.last().is_none_or(|pack| pack.length >= PACK_TARGET) {
-            if let Some(full) = self.packs.last() {
+            if let Some(full) = self.packs.last_mut() {
                 // Here rather than at the end, so that finishing a large upload does not wait for all of it.
                 full.sync()?;
             }

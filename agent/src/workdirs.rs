@@ -266,7 +266,8 @@ impl Workdirs {
         if let Some(found) = lock(&self.manifests).iter().find(|manifest| manifest.id() == id) {
             return Ok(Arc::clone(found));
         }
-        let manifest = Arc::new(client.manifest(id).await?);
+        let known = lock(&self.manifests).clone();
+        let manifest = Arc::new(client.manifest(id, &known).await?);
         let mut manifests = lock(&self.manifests);
         manifests.push(Arc::clone(&manifest));
         if manifests.len() > MANIFESTS {

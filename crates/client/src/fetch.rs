@@ -60,12 +60,19 @@ impl FetchError {
 }
 
 impl Client {
-    /// The list of what a snapshot holds.
-    pub async fn manifest(&self, snapshot: Digest) -> Result<Manifest, FetchError> {
+    /// The list of what a snapshot holds. Pages that a list in `known` has too are taken from there: of a large directory
+    /// in which one file changed, one page comes.
+    pub async fn manifest(&self, snapshot: Digest, known: &[Arc<Manifest>]) -> Result<Manifest, FetchError> {
         let mut found = self.objects(vec![snapshot]).await?;
         let root_object = found.remove(&snapshot).ok_or(FetchError::Missing(snapshot))?;
-        let pages = Root::decode(&root_object)?.pages;
-        let mut pages = self.objects(pages).await?;
+        let mut wanted: HashSet<Digest> = Root::decode(&root_object)?.pages.into_iter().collect();
+        let mut pages: HashMap<Digest, Vec<u8>> = known
+            .iter()
+            .flat_map(|manifest| manifest.pages())
+            .filter(|page| wanted.remove(&page.digest()))
+            .map(|page| (page.digest(), page.encoded().to_vec()))
+            .collect();
+        pages.extend(self.objects(wanted.into_iter().collect()).await?);
         blocking(move || {
             Manifest::decode(&root_object, |digest| {
                 pages.remove(&digest).ok_or(FetchError::Missing(digest))

@@ -21,7 +21,7 @@ pub(crate) async fn outputs(args: OutputsArgs, context: &mut Context) -> Result<
             let Some(snapshot) = left_by(&client, &job, false, context).await? else {
                 return Ok(Exit::SUCCESS);
             };
-            let manifest = client.manifest(snapshot).await?;
+            let manifest = client.manifest(snapshot, &[]).await?;
             context.output.report(&OutputsReport(&manifest));
         }
         OutputsCommand::Get { job, to, force, logs } => {
@@ -49,7 +49,7 @@ pub(crate) async fn bring(
     dir: PathBuf,
     overwrite: Overwrite,
 ) -> Result<Fetched, FetchError> {
-    let manifest = Arc::new(client.manifest(snapshot).await?);
+    let manifest = Arc::new(client.manifest(snapshot, &[]).await?);
     client.fetch(&manifest, dir, overwrite).await
 }
 

@@ -8,7 +8,8 @@
 //!
 //! One task owns all of it. A file is read only as fast as the controller takes its bytes, so memory is bounded and a
 //! slow controller slows nobody but the log. After a lost connection everything past `acknowledged` is sent again;
-//! the controller knows what it has by the offset. The end of an attempt is told only once its streams are complete
+//! the controller knows what it has by the offset. A controller that refuses bytes, because its disk is full, ends the
+//! connection and may well keep its session: the shipper comes back by itself, at growing intervals. The end of an attempt is told only once its streams are complete
 //! there, but for a short tail, which travels with the end itself: a task that says little costs no call of its own.
 
 use std::collections::HashSet;
@@ -23,6 +24,7 @@ use haul_proto::v1;
 use haul_spool::Follower;
 use haul_types::{AttemptId, StreamKind};
 use tokio::sync::{mpsc, oneshot};
+use tonic::Status;
 
 use self::work::work;
 
@@ -47,8 +49,8 @@ enum Request {
     Connected(Client),
     /// The controller answered on the connection of this number.
     Answered(u64, v1::ShipLogsResponse),
-    /// That connection has ended.
-    Broken(u64),
+    /// That connection has ended, for this reason.
+    Broken(u64, Status),
 }
 
 /// The streams of an attempt, at its end.

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use haul_client::Client;
+use haul_client::{Backoff, Client};
 use haul_proto::{MAX_LOG_FRAME_BYTES, v1};
 use haul_spool::Follower;
 use haul_types::{AttemptId, StreamKind};
@@ -17,6 +17,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
+use tonic::{Code, Status};
 
 use super::{Files, Finished, MAX_TAIL_BYTES, Request, open};
 
@@ -72,6 +73,11 @@ struct Work {
     served: Option<Key>,
     finishing: BTreeMap<AttemptId, oneshot::Sender<io::Result<Finished>>>,
     frames: Option<mpsc::Sender<v1::ShipLogsRequest>>,
+    /// How to reach the controller, once it was reached.
+    client: Option<Client>,
+    /// When to try again to ship, if the connection has ended.
+    again: Option<Instant>,
+    backoff: Backoff,
     /// Tells answers of the present connection from those of an earlier one.
     connection: u64,
     listeners: TaskTracker,
@@ -103,6 +109,9 @@ pub(super) async fn work(
         served: None,
         finishing: BTreeMap::new(),
         frames: None,
+        client: None,
+        again: None,
+        backoff: Backoff::lasting(),
         connection: 0,
         listeners: TaskTracker::new(),
     };
@@ -125,6 +134,7 @@ pub(super) async fn work(
                 work.on_changed();
             }
             () = rested(due) => work.on_changed(),
+            () = rested(work.again) => work.connect(),
         }
     }
 }
@@ -139,7 +149,7 @@ async fn room(
     }
 }
 
-/// Waits until the follower has something to do although nothing was told.
+/// Waits for a moment at which there is something to do although nothing was told.
 async fn rested(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -160,10 +170,14 @@ impl Work {
                 self.try_finish(attempt);
             }
             Request::Forget(attempt) => self.forget(attempt),
-            Request::Connected(client) => self.connect(client),
+            Request::Connected(client) => {
+                self.client = Some(client);
+                self.backoff.reset();
+                self.connect();
+            }
             Request::Answered(connection, answer) if connection == self.connection => self.on_answer(&answer),
-            Request::Broken(connection) if connection == self.connection => self.frames = None,
-            Request::Answered(..) | Request::Broken(_) => {}
+            Request::Broken(connection, status) if connection == self.connection => self.on_broken(&status),
+            Request::Answered(..) | Request::Broken(..) => {}
         }
     }
 
@@ -272,6 +286,9 @@ impl Work {
             return;
         }
         if let Some(stream) = self.streams.get_mut(&(attempt, kind)) {
+            if answer.durable > stream.acknowledged {
+                self.backoff.reset();
+            }
             stream.acknowledged = stream.acknowledged.max(answer.durable);
             stream.sent = stream.sent.max(stream.acknowledged);
         }
@@ -343,8 +360,26 @@ impl Work {
         self.finishing.remove(&attempt);
     }
 
+    /// The session may well go on, and then nobody else would connect again.
+    fn on_broken(&mut self, status: &Status) {
+        self.frames = None;
+        self.again = self.backoff.next_wait().map(|wait| Instant::now() + wait);
+        // Once, not with each try; and a controller that has gone is the session's to tell.
+        let gone = matches!(
+            status.code(),
+            Code::Ok | Code::Unknown | Code::Unavailable | Code::Cancelled
+        );
+        if !gone && self.backoff.failures() == 1 {
+            tracing::warn!(%status, "the controller takes no logs; trying again until it does");
+        }
+    }
+
     /// Sends everything that is not acknowledged over a new connection.
-    fn connect(&mut self, client: Client) {
+    fn connect(&mut self) {
+        self.again = None;
+        let Some(client) = self.client.clone() else {
+            return;
+        };
         self.connection += 1;
         let connection = self.connection;
         let (frames, outgoing) = mpsc::channel(FRAMES_AHEAD);
@@ -356,9 +391,11 @@ impl Work {
         let requests = self.requests.clone();
         self.listeners.spawn(async move {
             let outcome = listen(client, outgoing, &requests, connection).await;
-            tracing::debug!(?outcome, "the log connection ended");
+            let status = outcome
+                .err()
+                .unwrap_or_else(|| Status::ok("the connection was closed"));
             if let Some(requests) = requests.upgrade() {
-                let _ = requests.send(Request::Broken(connection)).await;
+                let _ = requests.send(Request::Broken(connection, status)).await;
             }
         });
     }
@@ -370,7 +407,7 @@ async fn listen(
     outgoing: mpsc::Receiver<v1::ShipLogsRequest>,
     requests: &mpsc::WeakSender<Request>,
     connection: u64,
-) -> Result<(), tonic::Status> {
+) -> Result<(), Status> {
     let call = haul_proto::client::agent(client.calls())
         .ship_logs(ReceiverStream::new(outgoing))
         .await?;

@@ -34,6 +34,7 @@
 
 mod base;
 mod build;
+mod check;
 mod config;
 pub mod detect;
 mod doctor;
@@ -54,6 +55,7 @@ pub mod redact;
 mod requirements;
 mod uv;
 
+pub use check::check;
 pub use config::{EnvironmentsConfig, OpenError};
 pub use detect::detect;
 pub use doctor::Doctor;

@@ -1,8 +1,11 @@
 //! Which environment the job gets, and whether the Python that was named is one.
 
+use std::error::Error as _;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
+use haul_environment::RequirementsError;
 use haul_snapshot::scan::ignored_reason;
 use haul_types::{EnvironmentSpec, JobSpec, Requirements};
 
@@ -45,6 +48,8 @@ pub(super) fn environment(
         wanted.then(|| detect(dir, working_dir)).flatten()
     };
     if let Some(requirements) = named.or_else(detected) {
+        let var = |name: &str| std::env::var(name).ok();
+        haul_environment::check(&requirements, dir, &var).map_err(|error| unusable(&error))?;
         return Ok(EnvironmentSpec::Venv {
             requirements,
             python: python.map(|python| match python {
@@ -76,6 +81,16 @@ pub(super) fn environment(
     }
 }
 
+/// A file that names packages has a mistake.
+fn unusable(error: &RequirementsError) -> Failure {
+    let failure =
+        Failure::usage(error.to_string()).help("correct it, or name another file; --no-env uses none");
+    match error.source() {
+        Some(source) => source.to_string().lines().fold(failure, Failure::at),
+        None => failure,
+    }
+}
+
 /// A Python, as the user named it.
 enum Python {
     /// One that is there: a path, or a name on `PATH`.
@@ -85,6 +100,10 @@ enum Python {
 }
 
 fn python(said: &str, cwd: &Path) -> Result<Python, Failure> {
+    if said.is_empty() {
+        return Err(Failure::usage("--python: the name is empty")
+            .help("give the path of a python3 executable, or a version as in 3.11"));
+    }
     let is_version = said.starts_with(|c: char| c.is_ascii_digit())
         && said.chars().all(|c| c.is_ascii_digit() || c == '.')
         && !said.ends_with('.');
@@ -114,27 +133,66 @@ fn python(said: &str, cwd: &Path) -> Result<Python, Failure> {
 /// Asks it whether it is one.
 fn prove(path: &Path) -> Result<(), Failure> {
     let script = format!("import sys; sys.stdout.write('{PROOF}')");
-    let answer = Command::new(path)
-        .args(["-I", "-S", "-B", "-c", &script])
-        .stdin(std::process::Stdio::null())
-        .output();
+    let answer = ask(path, &script);
     let not_python = || {
         Failure::usage(format!("{} is not a Python", path.display()))
             .help("give the path of a python3 executable, or a version as in 3.11")
     };
     match answer {
-        Ok(answer) if answer.status.success() && answer.stdout.ends_with(PROOF.as_bytes()) => Ok(()),
-        Ok(answer) => {
-            let said = String::from_utf8_lossy(&answer.stderr);
-            let last = said.lines().last().unwrap_or("").to_owned();
-            Err(not_python().at(format!(
-                "it ended with {}{}{last}",
-                answer.status,
-                if last.is_empty() { "" } else { ": " }
-            )))
-        }
+        Ok(answer) if answer.proof => Ok(()),
+        Ok(answer) => Err(not_python().at(answer.ended)),
         Err(error) => Err(not_python().because(&error)),
     }
+}
+
+/// What something said that may be a Python.
+struct Answer {
+    proof: bool,
+    /// How it ended, with its last words.
+    ended: String,
+}
+
+/// Longer than every Python's answer, with what a wrapper may say before it.
+const LONGEST_ANSWER: u64 = 64 << 10;
+
+/// Runs it. What talks without end is no Python, and must not fill the memory either: it writes to a closed pipe then.
+fn ask(path: &Path, script: &str) -> std::io::Result<Answer> {
+    let mut child = Command::new(path)
+        .args(["-I", "-S", "-B", "-c", script])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (said, complaint) = std::thread::scope(|scope| {
+        let complaint = scope.spawn(|| beginning(stderr));
+        (beginning(stdout), complaint.join().unwrap_or_default())
+    });
+    if [&said, &complaint]
+        .iter()
+        .any(|text| text.len() as u64 == LONGEST_ANSWER)
+    {
+        child.kill()?;
+    }
+    let status = child.wait()?;
+    let complaint = String::from_utf8_lossy(&complaint);
+    let last = complaint.lines().last().unwrap_or_default().trim();
+    Ok(Answer {
+        proof: status.success() && said.ends_with(PROOF.as_bytes()),
+        ended: format!(
+            "it ended with {status}{}{last}",
+            if last.is_empty() { "" } else { ": " }
+        ),
+    })
+}
+
+/// Reads and closes it. What cannot be read proves nothing, like silence.
+fn beginning(pipe: Option<impl Read>) -> Vec<u8> {
+    let mut text = Vec::new();
+    if let Some(pipe) = pipe {
+        let _ = pipe.take(LONGEST_ANSWER).read_to_end(&mut text);
+    }
+    text
 }
 
 /// A file that was named, relative to the directory that is sent.

@@ -74,6 +74,10 @@ pub(super) fn plan(args: &RunArgs, after_dashes: bool, cwd: &Path) -> Result<Pla
     let (first, arguments) = words
         .split_first()
         .ok_or_else(|| Failure::usage("there is nothing to run"))?;
+    if first.is_empty() {
+        return Err(Failure::usage("the name of what is to run is empty")
+            .help("haul run SCRIPT [ARGS]..., or haul run -- PROGRAM [ARGS]..."));
+    }
     let asked = args
         .dir
         .as_ref()

@@ -15,6 +15,9 @@ pub(super) fn read(
         let text = word
             .to_str()
             .ok_or_else(|| Failure::usage(format!("--env {word:?} is not UTF-8")))?;
+        if text.is_empty() {
+            return Err(Failure::usage("--env: the name is empty").help("write NAME=VALUE, or NAME"));
+        }
         let (name, value) = match text.split_once('=') {
             Some((name, value)) => (name, value.to_owned()),
             None => {

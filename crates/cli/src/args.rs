@@ -5,6 +5,8 @@ mod run;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsString;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use jobs::{
@@ -12,6 +14,8 @@ pub use jobs::{
     RemoveArgs, RerunArgs, ShowArgs, WaitArgs,
 };
 pub use run::RunArgs;
+
+use crate::failure::Failure;
 
 /// Runs your script on any machine you can reach as if it ran on yours.
 #[derive(Debug, Parser)]
@@ -115,8 +119,9 @@ Examples:
 /// `haul local`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-With nothing configured, jobs run on this machine: `haul` starts a controller and an agent for you in the
-background. They go by themselves when nothing has needed them for a while (HAUL_IDLE_TIMEOUT, 10m).
+With nothing configured, jobs run on this machine: `haul` starts a controller and an agent
+for you in the background. They go by themselves when nothing has needed them for a while
+(HAUL_IDLE_TIMEOUT, 10m).
 
 Examples:
   haul local status
@@ -142,4 +147,28 @@ pub struct CompletionsArgs {
     /// The shell
     #[arg(value_enum)]
     pub shell: clap_complete::Shell,
+}
+
+/// Whether JSON is wanted by a command line that could not be read. What stands after `--` is a program's.
+#[must_use]
+pub fn wants_json(words: &[OsString]) -> bool {
+    words
+        .iter()
+        .take_while(|word| *word != "--")
+        .any(|word| word == "--json")
+}
+
+/// What clap says of a command line, as a failure like any other.
+#[must_use]
+pub fn failure(error: &clap::Error) -> Failure {
+    let text = error.to_string();
+    let mut parts = text.split("\n\n");
+    let what = parts.next().unwrap_or_default();
+    let what = what.strip_prefix("error: ").unwrap_or(what);
+    let mut lines = what.lines();
+    let mut failure = Failure::usage(lines.next().unwrap_or_default());
+    for line in lines {
+        failure = failure.at(line.trim());
+    }
+    failure.help("`haul --help`, or --help after the command, says what can be said")
 }

@@ -37,6 +37,7 @@ use crate::args::{Cli, Command};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::output::{Mode, Style};
 
 /// Reads the command line, does what it says, and tells how it went.
 #[must_use]
@@ -45,9 +46,17 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
         Err(error) => {
-            // Printing can only fail when nobody reads.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
+            if !error.use_stderr() {
+                // Help and the version. Printing can only fail when nobody reads.
+                let _ = error.print();
+                return ExitCode::SUCCESS;
+            }
+            if args::wants_json(&words) {
+                output::new(Mode::Json, Style::default()).failure(&args::failure(&error));
+            } else {
+                let _ = error.print();
+            }
+            return ExitCode::from(exit::USAGE);
         }
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

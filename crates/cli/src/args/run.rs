@@ -60,13 +60,19 @@ pub struct RunArgs {
     #[arg(long, short, value_name = "NAME[=VALUE]")]
     pub env: Vec<OsString>,
     /// Stop the job when it has run this long, as in 90s, 1h30m
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
     /// The time it gets to end by itself when it is stopped, before it is killed
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s")]
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = parse_duration,
+        default_value = "10s",
+        allow_hyphen_values = true
+    )]
     pub grace: Duration,
     /// Run many tasks: FIRST-LAST, or FIRST-LAST%PARALLEL to run at most so many at a time
-    #[arg(long, value_name = "RANGE")]
+    #[arg(long, value_name = "RANGE", allow_hyphen_values = true)]
     pub array: Option<ArraySpec>,
     /// Leave the job running and print its id
     #[arg(long, short)]
@@ -84,7 +90,7 @@ pub struct RunArgs {
     )]
     pub fetch_outputs: Option<PathBuf>,
     /// Refuse to send a directory larger than this, as in 500MB
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     pub max_snapshot: Option<ByteSize>,
     /// An interpreter to use as it is (a path), or the Python to build an environment on (a version)
     #[arg(long, value_name = "PATH|VERSION", help_heading = "Environment")]

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use haul_environment::{Ready, SetupSink};
+use haul_environment::{EnvironmentError, Ready, SetupSink};
 use haul_launcher::AttemptOrder;
 use haul_types::{AttemptId, EnvironmentSpec, JobSpec, Reason, TaskState};
 use tokio_util::sync::CancellationToken;
@@ -104,10 +104,15 @@ async fn make_environment(
             }
             Ok(Ok(Arc::new(ready)))
         }
-        Err(haul_environment::EnvironmentError::Canceled) => Err(Withdrawn),
+        Err(EnvironmentError::Canceled) => Err(Withdrawn),
         Err(error) => {
             let words = words(&error);
-            setup.write(format!("error: {words}\n").as_bytes());
+            // What the tool said stands there already.
+            let shown = match &error {
+                EnvironmentError::BuildFailed { .. } => words.lines().next().unwrap_or_default(),
+                _ => &words,
+            };
+            setup.write(format!("error: {shown}\n").as_bytes());
             Ok(Err(words))
         }
     }

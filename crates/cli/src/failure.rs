@@ -73,6 +73,13 @@ impl Failure {
         self
     }
 
+    /// The same, told when there is a job already: no longer something that the user got wrong.
+    #[must_use]
+    pub fn after_the_job(mut self) -> Self {
+        self.kind = Kind::Infrastructure;
+        self
+    }
+
     /// The process's exit code.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {

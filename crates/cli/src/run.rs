@@ -3,6 +3,7 @@
 mod array;
 pub(crate) mod attached;
 mod choice;
+mod fetching;
 mod plan;
 mod program;
 mod progress;
@@ -37,6 +38,10 @@ pub(crate) async fn run(args: Box<RunArgs>, context: &mut Context) -> Result<Exi
         .map_err(|error| Failure::usage("cannot tell the current directory").because(&error))?;
     let after_dashes = plan::stands_after_dashes(&context.words, args.command.len());
     let plan = plan::plan(&args, after_dashes, &cwd)?;
+    let to = args.fetch_outputs.as_ref().map(|dir| cwd.join(dir));
+    if let Some(to) = &to {
+        fetching::refuse_unusable(to)?;
+    }
     let local = context.local()?;
     let client = local.connect().await?;
     let (id, spec) = sending::submit(&client, &plan, &local, context).await?;
@@ -51,7 +56,6 @@ pub(crate) async fn run(args: Box<RunArgs>, context: &mut Context) -> Result<Exi
         ));
         return Ok(Exit::SUCCESS);
     }
-    let to = args.fetch_outputs.as_ref().map(|dir| cwd.join(dir));
     let exit = to_its_end(&client, id, &spec, to.clone(), context).await?;
     if let Some(to) = to.filter(|to| will_be_sent(&plan.dir, to)) {
         let inner = to.strip_prefix(&plan.dir).unwrap_or(&to).display();
@@ -80,7 +84,7 @@ pub(crate) async fn to_its_end(
             tell_end(id, &task, exit, context);
             match fetch_to {
                 Some(dir) if task.state == TaskState::Succeeded => {
-                    bring_outputs(client, &task, &dir, context).await?;
+                    bring_outputs(client, id, &task, &dir, context).await?;
                 }
                 _ if task.outputs.is_some() => {
                     context.output.hint(&format!(
@@ -101,6 +105,7 @@ fn will_be_sent(dir: &Path, outputs: &Path) -> bool {
 
 async fn bring_outputs(
     client: &Client,
+    id: JobId,
     task: &Task,
     dir: &Path,
     context: &mut Context,
@@ -109,11 +114,18 @@ async fn bring_outputs(
         context.output.hint("it left nothing in ./outputs");
         return Ok(());
     };
-    let fetched = outputs::bring(client, snapshot, dir.to_owned(), Overwrite::Replace).await?;
+    let fetched = outputs::bring(client, snapshot, dir.to_owned(), Overwrite::Replace)
+        .await
+        .map_err(|failure| {
+            Failure::from(failure).after_the_job().help(format!(
+                "the job has succeeded: `haul outputs get {id} --to DIR` brings them elsewhere"
+            ))
+        })?;
     let totals = fetched.totals;
     let text = format!(
-        "{} outputs, {}, in {}",
+        "{} {}, {}, in {}",
         totals.files,
+        if totals.files == 1 { "output" } else { "outputs" },
         haul_types::ByteSize(totals.bytes),
         dir.display()
     );
@@ -135,7 +147,11 @@ fn tell_end(id: JobId, task: &Task, exit: Exit, context: &mut Context) {
     };
     let why = match last.detail.as_str() {
         "" => last.reason.as_str().replace('_', " "),
-        detail => crate::text::printable(detail).into_owned(),
+        // The rest is a tool's own words, and in the setup stream.
+        detail => {
+            let first = detail.lines().next().unwrap_or_default();
+            crate::text::printable(first).into_owned()
+        }
     };
     let how = task
         .exit

@@ -14,6 +14,8 @@ use crate::output::{self, Mode, Output, Style};
 pub(crate) struct Context {
     /// Where to print.
     pub(crate) output: Box<dyn Output>,
+    /// Whether colours may be used.
+    pub(crate) style: Style,
     /// What is wanted of the output.
     pub(crate) mode: Mode,
     /// The command line, with the program's name.
@@ -38,6 +40,7 @@ impl Context {
         };
         Self {
             output: output::new(mode, style),
+            style,
             mode,
             words,
         }

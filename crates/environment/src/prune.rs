@@ -45,7 +45,7 @@ pub struct Removed {
 #[derive(Debug, thiserror::Error)]
 pub enum RemoveError {
     /// Nothing has such a key.
-    #[error("there is no environment {prefix:?}; `list` shows what there is")]
+    #[error("there is no environment {prefix:?}; `haul env ls` lists what there is")]
     NotFound {
         /// What was asked for.
         prefix: String,

@@ -106,7 +106,11 @@ pub(super) async fn wish(interrupt: Interrupt, interrupts: &mut Interrupts) -> O
                     Answer::Detach => Some(false),
                     Answer::GoOn => None,
                 },
-                _ = interrupts.next() => Some(false),
+                _ = interrupts.next() => {
+                    // Below the question, and the terminal's own ^C.
+                    eprintln!();
+                    Some(false)
+                }
             }
         }
         Interrupt::CtrlC | Interrupt::Terminate => Some(true),
@@ -129,6 +133,8 @@ struct Pass<'a> {
     held_setup: Vec<u8>,
     task: Option<Box<Task>>,
     spinner: Option<ProgressBar>,
+    /// Whether the setup's last line is not ended yet.
+    setup_in_line: bool,
 }
 
 /// In quiet mode the setup stream is shown only when it says why the job failed; so much of its end is kept.
@@ -157,6 +163,7 @@ impl<'a> Pass<'a> {
             held_setup: Vec::new(),
             task: None,
             spinner: None,
+            setup_in_line: false,
         })
     }
 
@@ -167,6 +174,8 @@ impl<'a> Pass<'a> {
         }
         // Without standard error there is nowhere to complain to; the job's output is still wanted.
         let _ = self.stderr.settle().await;
+        // Only now: a spinner that is drawn while bytes are written stays behind between them.
+        self.draw();
         let Some(event) = self.follow.next().await? else {
             return self.end().await;
         };
@@ -174,7 +183,6 @@ impl<'a> Pass<'a> {
             FollowEvent::Log { stream, offset, data } => return Ok(self.on_bytes(stream, offset, data)),
             FollowEvent::Task(task) => {
                 self.context.output.event(&Event::Task(&task));
-                self.draw(&task);
                 self.task = Some(task);
             }
             FollowEvent::Attempt(attempt) if attempt > 1 => {
@@ -199,11 +207,11 @@ impl<'a> Pass<'a> {
         }
         let begun = match stream {
             StreamKind::Stdout => {
-                self.spinner = None;
+                self.clear_spinner();
                 self.stdout.begin(data)
             }
             StreamKind::Stderr => {
-                self.spinner = None;
+                self.clear_spinner();
                 let _ = self.stderr.begin(data);
                 Ok(())
             }
@@ -225,7 +233,9 @@ impl<'a> Pass<'a> {
             self.held_setup.drain(..over);
             return;
         }
-        let dims = self.context.may_draw();
+        self.clear_spinner();
+        self.setup_in_line = !data.ends_with(b"\n");
+        let dims = self.context.style.stderr;
         let mut shown = Vec::with_capacity(data.len() + 8);
         if dims {
             shown.extend_from_slice(b"\x1b[2m");
@@ -234,32 +244,33 @@ impl<'a> Pass<'a> {
         if dims {
             shown.extend_from_slice(b"\x1b[0m");
         }
-        let begin = |sink: &mut Sink| {
-            let _ = sink.begin(shown.into());
-        };
-        match &self.spinner {
-            Some(spinner) => spinner.suspend(|| begin(&mut self.stderr)),
-            None => begin(&mut self.stderr),
-        }
+        let _ = self.stderr.begin(shown.into());
     }
 
-    /// A spinner while the task is prepared.
-    fn draw(&mut self, task: &Task) {
-        let preparing = task.state == TaskState::Preparing && self.context.may_draw();
-        if preparing && self.spinner.is_none() {
+    /// A spinner while the task is prepared, below what the setup has said.
+    fn draw(&mut self) {
+        let preparing = self
+            .task
+            .as_ref()
+            .is_some_and(|task| task.state == TaskState::Preparing);
+        if !preparing || self.setup_in_line || !self.context.may_draw() {
+            self.clear_spinner();
+        } else if self.spinner.is_none() {
             let spinner = super::progress::spinner();
             spinner.set_message("preparing the directory and the environment");
             spinner.enable_steady_tick(std::time::Duration::from_millis(120));
             self.spinner = Some(spinner);
-        } else if !preparing && let Some(spinner) = self.spinner.take() {
+        }
+    }
+
+    fn clear_spinner(&mut self) {
+        if let Some(spinner) = self.spinner.take() {
             spinner.finish_and_clear();
         }
     }
 
     async fn end(&mut self) -> Result<Passed, Failure> {
-        if let Some(spinner) = self.spinner.take() {
-            spinner.finish_and_clear();
-        }
+        self.clear_spinner();
         let Some(task) = self.task.take() else {
             return Err(Failure::infrastructure(
                 "the controller ended the stream without saying how the job ended",

@@ -40,6 +40,7 @@ fn what_does_not_exist() {
     for (name, words) in [
         ("missing_script", &["run", "nope.py"][..]),
         ("missing_script_that_is_a_program", &["run", "sleep"]),
+        ("nothing_but_an_empty_word", &["run", ""]),
         ("a_directory", &["run", "."]),
         ("not_executable", &["run", "text"]),
         ("missing_program", &["run", "--", "no-such-program-here"]),
@@ -62,6 +63,7 @@ fn interpreters() {
     let home = Home::new();
     home.write("job.py", "print('no')\n");
     home.script("fake", "echo I am no Python; exit 3");
+    home.script("yes", "exec yes");
     home.write("plain", "");
     for (name, words) in [
         (
@@ -72,6 +74,9 @@ fn interpreters() {
         ("not_an_executable", &["run", "--python", "./plain", "job.py"]),
         ("true_is_no_python", &["run", "--python", "/bin/true", "job.py"]),
         ("interpreter_is_a_directory", &["run", "--python", "./", "job.py"]),
+        ("interpreter_without_a_name", &["run", "--python", "", "job.py"]),
+        // Says something without end.
+        ("yes_is_no_python", &["run", "--python", "./yes", "job.py"]),
     ] {
         insta::assert_snapshot!(name, refused_without_a_job(&home, words.iter().copied()));
     }
@@ -83,6 +88,8 @@ fn options() {
     home.write("job.py", "print('no')\n");
     for (name, words) in [
         ("env_without_a_name", &["run", "--env", "=x", "job.py"][..]),
+        ("env_of_nothing", &["run", "--env", "", "job.py"]),
+        ("grace_negative", &["run", "--grace", "-1s", "job.py"]),
         ("env_with_a_bad_name", &["run", "--env", "1A=x", "job.py"]),
         ("env_with_a_dash", &["run", "--env", "A-B=x", "job.py"]),
         (
@@ -106,6 +113,61 @@ fn options() {
         ("empty_name", &["run", "--name", "", "job.py"]),
     ] {
         insta::assert_snapshot!(name, refused_without_a_job(&home, words.iter().copied()));
+    }
+}
+
+#[test]
+fn options_as_json() {
+    let home = Home::new();
+    let ended = home
+        .run(["run", "--json", "--array", "5-1", "job.py"])
+        .expect_code(2);
+    let said: serde_json::Value = serde_json::from_str(&ended.out()).expect("JSON");
+    assert_eq!(said["error"]["exit_code"], 2);
+    let what = said["error"]["what"].as_str().unwrap();
+    assert!(what.contains("5-1"), "{what}");
+}
+
+#[test]
+fn files_that_name_packages() {
+    let home = Home::new();
+    for (name, path, text) in [
+        (
+            "requirements_include",
+            "requirements.txt",
+            "six\n-r missing.txt\n",
+        ),
+        ("requirements_editable", "requirements.txt", "-e .\n"),
+        ("requirements_option", "requirements.txt", "-r\n"),
+        ("project_is_no_toml", "pyproject.toml", "[project\n"),
+        ("lock_is_no_toml", "uv.lock", "garbage\n"),
+    ] {
+        let dir = home.project().join(name);
+        home.write(dir.join("job.py"), "print('no')\n");
+        let project = "[project]\nname = \"x\"\nversion = \"1\"\ndependencies = [\"six\"]\n";
+        if path == "uv.lock" {
+            home.write(dir.join("pyproject.toml"), project);
+        }
+        home.write(dir.join(path), text);
+        let script = format!("{name}/job.py");
+        let mut words = vec!["run", &script];
+        let file = format!("{name}/{path}");
+        if path == "pyproject.toml" {
+            words = vec!["run", "--project", &file, &script];
+        }
+        insta::assert_snapshot!(name, refused_without_a_job(&home, words));
+    }
+}
+
+#[test]
+fn places_where_outputs_cannot_go() {
+    let home = Home::new();
+    home.write("job.py", "open('outputs/o', 'w')\n");
+    for (name, to) in [
+        ("outputs_into_a_file", "--fetch-outputs=job.py"),
+        ("outputs_below_a_file", "--fetch-outputs=job.py/below"),
+    ] {
+        insta::assert_snapshot!(name, refused_without_a_job(&home, ["run", to, "job.py"]));
     }
 }
 
@@ -246,7 +308,20 @@ impl SmallDisk {
             .arg(&path)
             .stderr(std::process::Stdio::null())
             .status();
-        status.is_ok_and(|status| status.success()).then_some(Self(path))
+        status.is_ok_and(|status| status.success()).then(|| Self(path))
+    }
+}
+
+impl SmallDisk {
+    fn grow(&self, size: &str) {
+        let status = Program::new("mount")
+            .args(["-o", &format!("remount,size={size}")])
+            .arg(&self.0)
+            .status();
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "a file system can grow"
+        );
     }
 }
 
@@ -276,5 +351,46 @@ fn a_disk_that_was_full_costs_no_job() {
     std::fs::remove_file(&filler).unwrap();
     assert_eq!(home.run(["run", "-q", "job.sh"]).ok().out(), "ran\n");
     assert_eq!(home.jobs(), 2, "nothing is lost");
+    home.kill_all();
+}
+
+#[test]
+fn a_log_that_found_the_disk_full_is_whole_once_there_is_room() {
+    let home = Home::new();
+    // Noise, which does not get smaller. It ends once the controller can store no more of it.
+    home.script(
+        "noisy.sh",
+        "head -c 14000000 /dev/urandom | tee \"$COPY\"\n\
+         until grep -q 'takes no logs' \"$SAID\"; do sleep 0.02; done\n\
+         : > \"$FULL\"; exit 5",
+    );
+    // The directory of logs is there after the first one.
+    home.run(["run", "--", "echo", "first"]).ok();
+    let (logs, copy, full) = (
+        home.path("state/haul/controller/logs"),
+        home.path("copy"),
+        home.path("full"),
+    );
+    let Some(disk) = SmallDisk::over(logs, "4m") else {
+        eprintln!("skipped: only root can mount a small file system");
+        return;
+    };
+    let fifo = Program::new("mkfifo").arg(&full).status();
+    assert!(fifo.is_ok_and(|status| status.success()));
+    let set = |name: &str, path: &std::path::Path| format!("{name}={}", path.display());
+    let said = home.path("state/haul/daemon.log");
+    let variables = [set("COPY", &copy), set("SAID", &said), set("FULL", &full)];
+    let variables = variables.iter().flat_map(|set| ["--env", set]);
+    let running = home
+        .haul(["run", "-q"].into_iter().chain(variables).chain(["noisy.sh"]))
+        .start();
+    // Until the script has opened it, and ends.
+    std::fs::read(&full).unwrap();
+    disk.grow("64m");
+    let ended = running.end().expect_code(5);
+    let written = std::fs::read(&copy).unwrap();
+    assert!(ended.stdout == written, "live");
+    let logs = home.run(["logs", "-q", "last"]).ok();
+    assert!(logs.stdout == written, "stored");
     home.kill_all();
 }

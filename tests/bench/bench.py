@@ -20,14 +20,17 @@ import tempfile
 import time
 from pathlib import Path
 
+from peers import HyperQueue, Missing, Ssh
+
 MS = 1e3
 
 
 class Bench:
     """A scratch directory with a Haul of its own."""
 
-    def __init__(self, haul, scratch, runs):
-        self.haul, self.runs = str(Path(haul).resolve()), runs
+    def __init__(self, haul, scratch, runs, hyperqueue):
+        self.haul, self.runs, self.hyperqueue_python = str(Path(haul).resolve()), runs, hyperqueue
+        self.peers, self.missing = {}, []
         self.dir = Path(tempfile.mkdtemp(prefix="haul-bench-", dir=scratch))
         run = self.dir / "run"
         run.mkdir(mode=0o700)
@@ -38,7 +41,25 @@ class Bench:
         self.work = self.dir / "work"
         self.work.mkdir()
 
+    def peer(self, name, start):
+        """A peer that is started once, or None, with a note for the table."""
+        if name not in self.peers:
+            try:
+                self.peers[name] = start()
+            except Missing as why:
+                self.peers[name] = None
+                self.missing.append(f"{name} is left out: {why}.")
+        return self.peers[name]
+
+    def ssh(self):
+        return self.peer("ssh", lambda: Ssh(self.dir))
+
+    def hyperqueue(self):
+        return self.peer("HyperQueue", lambda: HyperQueue(self.dir, self.hyperqueue_python))
+
     def close(self):
+        for peer in filter(None, self.peers.values()):
+            peer.close()
         subprocess.run([self.haul, "local", "stop"], env=self.env, capture_output=True)
         time.sleep(0.5)
         shutil.rmtree(self.dir, ignore_errors=True)
@@ -102,25 +123,35 @@ def submit(bench):
             os.pwrite(file.fileno(), b"x" * 4096, 0)
             os.fdatasync(file.fileno())
 
+        peers = []
+        if ssh := bench.ssh():
+            peers.append(("ssh 127.0.0.1 /bin/true", lambda: subprocess.run(ssh.command("/bin/true"), check=True)))
         compare("Submit to exit of `/bin/true`, whole process", [
             ("haul run /bin/true", lambda: bench.run("/bin/true")),
             ("haul version (starts, prints, ends)", lambda: subprocess.run([bench.haul, "version"], env=bench.env, stdout=subprocess.DEVNULL)),
             ("spawn /bin/true", lambda: subprocess.run(["/bin/true"])),
             ("overwrite 4 KiB, fdatasync", sync),
-        ], bench.runs * 2)
+            *peers,
+        ], bench.runs * 2, " ".join(bench.missing))
 
 
 def array(bench):
     """Many tasks of one array through one agent with two slots."""
     for many in (1000, 10000):
-        rows = []
-        for name, action in [
+        contenders = [
             ("haul run --array", lambda: bench.run("--array", f"1-{many}", "/bin/true")),
             ("xargs -P2 -n1", lambda: subprocess.run(f"seq {many} | xargs -P2 -n1 /bin/true", shell=True, check=True)),
-        ]:
-            times = [timed(action) for _ in range(3)]
-            rows.append((name, f"{many / statistics.median(times):.0f}", f"{statistics.median(times):.2f}"))
-        table(f"{many:,} tasks of `/bin/true`, two slots", ["", "tasks/s", "median s"], rows)
+        ]
+        notes = bench.missing
+        if queue := bench.hyperqueue():
+            notes = [*notes, HyperQueue.NOTE]
+            contenders.append(("HyperQueue, a worker with two cores", lambda: queue.run(many)))
+        times = {name: [] for name, _ in contenders}
+        for _ in range(3):
+            for name, action in contenders:
+                times[name].append(timed(action))
+        rows = [(name, f"{many / statistics.median(t):.0f}", f"{statistics.median(t):.2f}") for name, t in times.items()]
+        table(f"{many:,} tasks of `/bin/true`, two slots", ["", "tasks/s", "median s"], rows, " ".join(notes))
 
 
 LINES = "import sys\nline='x'*99+'\\n'\nout=sys.stdout\nfor i in range(1000000): out.write(line)\n"
@@ -141,12 +172,17 @@ def lines(bench):
                 total += len(chunk)
         assert total == 100_000_000, total
 
+    peers = []
+    if ssh := bench.ssh():
+        peers.append(("ssh 127.0.0.1 (yes | head)", lambda: through(ssh.command(str(fast)))))
     compare("1,000,000 lines of 100 bytes, script to client", [
         ("haul run (yes | head)", lambda: through([bench.haul, "--quiet", "run", "fast.sh"])),
         ("a bare pipe (yes | head)", lambda: through(["./fast.sh"])),
         ("haul run (python, buffered)", lambda: through([bench.haul, "--quiet", "run", "--no-env", "lines.py"])),
         ("a bare pipe (python, buffered)", lambda: through([sys.executable, "lines.py"])),
-    ], max(3, bench.runs // 3), "PYTHONUNBUFFERED=1 is set in jobs: the Python script then writes each line by itself.")
+        *peers,
+    ], max(3, bench.runs // 3), " ".join([
+        "PYTHONUNBUFFERED=1 is set in jobs: the Python script then writes each line by itself.", *bench.missing]))
 
 
 def latency(bench):
@@ -224,12 +260,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--haul", default="target/release/haul")
     parser.add_argument("--dir", default=None, help="where to put scratch files (default: the temporary directory)")
+    parser.add_argument("--hyperqueue", default=sys.executable, metavar="PYTHON", help="an interpreter that has HyperQueue")
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which of {', '.join(ALL)} (default: all)")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     for name in arguments.names or ALL:
-        bench = Bench(arguments.haul, arguments.dir, arguments.runs)
+        bench = Bench(arguments.haul, arguments.dir, arguments.runs, arguments.hyperqueue)
         try:
             ALL[name](bench)
         finally:

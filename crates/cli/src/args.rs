@@ -1,5 +1,6 @@
 //! What was said: the command line as clap reads it. What it means is for the commands to find out.
 
+mod contexts;
 mod jobs;
 mod run;
 #[cfg(test)]
@@ -9,6 +10,10 @@ use std::ffi::OsString;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use contexts::{
+    AuthorityArgs, AuthorityCommand, ContextArgs, ContextCommand, CreateTokenArgs, Expiry, LoginArgs,
+    RoleName, TokenArgs, TokenCommand,
+};
 pub use jobs::{
     CancelArgs, EnvArgs, EnvCommand, JobTask, JobsArgs, LogsArgs, NotAJobTask, OutputsArgs, OutputsCommand,
     RemoveArgs, RerunArgs, ShowArgs, WaitArgs,
@@ -52,6 +57,15 @@ pub struct GlobalArgs {
     /// Print data and errors only, no hints and no progress
     #[arg(long, short, global = true, help_heading = "Output")]
     pub quiet: bool,
+    /// Talk to this controller: one of `haul context ls`
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        env = "HAUL_CONTEXT",
+        hide_env_values = true
+    )]
+    pub context: Option<String>,
     /// Whether to use colours
     #[arg(
         long,
@@ -101,6 +115,14 @@ pub enum Command {
     Env(EnvArgs),
     /// List the machines that run jobs
     Nodes,
+    /// Log in to a shared controller
+    Login(LoginArgs),
+    /// The controllers that commands can go to
+    Context(ContextArgs),
+    /// Tokens, by which users log in and machines join
+    Token(TokenArgs),
+    /// The authority that a shared controller is known by
+    Authority(AuthorityArgs),
     /// The private controller that runs jobs on this machine
     Local(LocalArgs),
     /// Check that everything jobs need is there

@@ -2,10 +2,12 @@
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 
 use haul_client::Client;
 
 use crate::args::{ColorChoice, GlobalArgs};
+use crate::contexts::{self, Chosen, ContextFile, Wishes};
 use crate::failure::Failure;
 use crate::local::Local;
 use crate::output::{self, Mode, Output, Style};
@@ -20,6 +22,8 @@ pub(crate) struct Context {
     pub(crate) mode: Mode,
     /// The command line, with the program's name.
     pub(crate) words: Vec<OsString>,
+    /// Which controller is wished for.
+    pub(crate) wishes: Wishes,
 }
 
 impl Context {
@@ -43,6 +47,10 @@ impl Context {
             style,
             mode,
             words,
+            wishes: Wishes {
+                name: global.context.clone().filter(|name| !name.is_empty()),
+                token: std::env::var("HAUL_TOKEN").ok().filter(|token| !token.is_empty()),
+            },
         }
     }
 
@@ -56,8 +64,30 @@ impl Context {
         Ok(Local::from_environment()?)
     }
 
-    /// A connection to the controller, which is started if need be.
+    /// The shared controllers that are known.
+    pub(crate) fn contexts(&self) -> Result<ContextFile, Failure> {
+        let home = etcetera::home_dir().ok();
+        let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+        contexts::directory(config.as_deref(), home.as_deref())
+            .map(ContextFile::at)
+            .ok_or_else(|| {
+                Failure::usage("cannot tell where contexts are kept: there is no home directory")
+                    .help("set HOME or XDG_CONFIG_HOME")
+            })
+    }
+
+    /// A connection to the controller that is meant; the private one is started if need be.
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
-        Ok(self.local()?.connect().await?)
+        match contexts::choose(&self.wishes, &self.contexts()?)? {
+            Chosen::Local => Ok(self.local()?.connect().await?),
+            Chosen::Shared {
+                name,
+                addresses,
+                trust,
+                secret,
+            } => contexts::connect(&addresses, trust, &secret)
+                .await
+                .map_err(|failure| failure.at(format!("context {name}, at {}", addresses.join(", ")))),
+        }
     }
 }

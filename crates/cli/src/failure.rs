@@ -8,6 +8,7 @@ use haul_snapshot::ScanError;
 use haul_snapshot::scan::BundleError;
 use haul_snapshot::tree::UnpackError;
 
+use crate::contexts::{ContextError, StoreError};
 use crate::exit;
 use crate::local::LocalError;
 
@@ -162,6 +163,28 @@ impl From<&LocalError> for Failure {
 impl From<LocalError> for Failure {
     fn from(error: LocalError) -> Self {
         (&error).into()
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let failure = Self::of(Kind::Usage, &error);
+        match error {
+            StoreError::Malformed { .. } => failure.help("mend it, or remove it and log in again"),
+            StoreError::Io { .. } | StoreError::Unwritable(_) => failure,
+        }
+    }
+}
+
+impl From<ContextError> for Failure {
+    fn from(error: ContextError) -> Self {
+        match error {
+            ContextError::Store(error) => error.into(),
+            ContextError::Unknown { ref known, .. } => Self::usage(error.to_string())
+                .help(format!("there are {}; `haul login` adds one", known.join(", "))),
+            ContextError::Credential { .. } => Self::of(Kind::Usage, &error).help("log in again: haul login"),
+            ContextError::Variable(_) => Self::of(Kind::Usage, &error),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ pub mod args;
 pub mod change;
 pub mod checks;
 mod context;
+pub mod contexts;
 pub mod daemon;
 pub mod exit;
 pub mod failure;
@@ -92,6 +93,10 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failu
         Command::Rm(args) => change::remove::remove(args, context).await,
         Command::Env(args) => change::environments::environments(args, context).await,
         Command::Nodes => query::nodes::nodes(context).await,
+        Command::Login(args) => change::login::login(args, context).await,
+        Command::Context(args) => change::contexts::contexts(args, context).await,
+        Command::Token(args) => change::tokens::tokens(args, context).await,
+        Command::Authority(args) => change::authority::authority(args, context).await,
         Command::Local(args) => checks::local::local(args, context).await,
         Command::Doctor => checks::doctor::doctor(context).await,
         Command::Version => checks::version::version(context),

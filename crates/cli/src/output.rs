@@ -1,6 +1,7 @@
 //! What is printed. A [`Report`] knows its three forms; an [`Output`] knows which of them is wanted, and where the rest
 //! goes: data to standard output, hints, notes and errors to standard error.
 
+mod contexts;
 mod environments;
 mod events;
 mod job;
@@ -20,6 +21,9 @@ use anstyle::{AnsiColor, Style as Ansi};
 use haul_types::TaskState;
 use jiff::tz::TimeZone;
 
+pub(crate) use contexts::{
+    AuthoritiesReport, ContextLine, ContextsReport, LoggedInReport, NewTokenReport, TokensReport,
+};
 pub use environments::{EnvironmentsReport, RemovedReport};
 pub use events::Event;
 pub(crate) use events::sums;

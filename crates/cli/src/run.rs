@@ -43,7 +43,7 @@ pub(crate) async fn run(args: Box<RunArgs>, context: &mut Context) -> Result<Exi
         fetching::refuse_unusable(to)?;
     }
     let local = context.local()?;
-    let client = local.connect().await?;
+    let client = context.client().await?;
     let (id, spec) = sending::submit(&client, &plan, &local, context).await?;
     context.output.event(&Event::Submitted {
         id,

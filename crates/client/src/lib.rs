@@ -26,6 +26,7 @@ mod connect;
 mod error;
 mod fetch;
 mod follow;
+mod identity;
 mod jobs;
 mod log;
 mod nodes;
@@ -40,6 +41,9 @@ pub use fetch::{FetchError, Fetched};
 pub use follow::{Follow, FollowError, FollowEvent, FollowJob, FollowTask};
 pub use haul_proto::client::NotAToken;
 pub use haul_transport::ByteStream;
+pub use identity::{
+    Authorities, Authority, Caller, NewToken, RotationPhase, RotationStep, TokenInfo, TokenLife,
+};
 pub use jobs::{JobDetails, JobPage};
 pub use log::{LogRange, LogReader};
 pub use nodes::{Controller, Environment, Node, Removed};

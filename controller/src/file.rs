@@ -17,7 +17,9 @@ pub const CONFIG_FILE: &str = "controller.toml";
 
 /// Neither the flags nor the file say where to listen.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("no address to listen on: say `addresses = [\"HOST:PORT\"]` or `listen = \"IP:PORT\"` in {CONFIG_FILE}")]
+#[error(
+    "no address to listen on: say `addresses = [\"HOST:PORT\"]` or `listen = \"IP:PORT\"` in {CONFIG_FILE}"
+)]
 pub struct NowhereToListen;
 
 /// What the file may say; flags go over it.
@@ -82,7 +84,9 @@ impl ControllerFile {
         Ok(Some(SharedConfig {
             listen: listen.or(self.listen).or(usual).ok_or(NowhereToListen)?,
             limits: Limits {
-                connections_per_address: self.connections_per_address.unwrap_or(limits.connections_per_address),
+                connections_per_address: self
+                    .connections_per_address
+                    .unwrap_or(limits.connections_per_address),
                 connections: self.connections.unwrap_or(limits.connections),
                 ..limits
             },

@@ -160,12 +160,14 @@ pub async fn run(
     })?;
 
     let remote = match config.shared.as_ref().zip(identity.as_ref()) {
-        Some((shared, identity)) => Some(listen::remote(shared, identity, &tasks).map_err(|source| {
-            RunError::ListenRemote {
-                address: shared.listen,
-                source,
-            }
-        })?),
+        Some((shared, identity)) => {
+            Some(
+                listen::remote(shared, identity, &tasks).map_err(|source| RunError::ListenRemote {
+                    address: shared.listen,
+                    source,
+                })?,
+            )
+        }
         None => None,
     };
     let incoming = listen::both(incoming, remote);

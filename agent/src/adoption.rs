@@ -32,7 +32,8 @@ impl Agent {
             };
             let Some(stop) = self.held.take(id) else { continue };
             // Its slot is taken, even if there are fewer slots now.
-            let slot = Arc::clone(&self.slots).try_acquire_owned().ok();
+            let share = self.config.share_of(job.spec.scheduling.resources);
+            let slot = Arc::clone(&self.slots).try_acquire_many_owned(share).ok();
             let workdir = workdirs.remove(&id);
             tracing::info!(attempt = %id, ?found, "adopted");
             let agent = Arc::clone(self);

@@ -121,10 +121,11 @@ fn say(agent: &Agent, id: AttemptId, state: TaskState, reason: Reason, detail: &
 
 async fn live(agent: &Arc<Agent>, job: &Arc<Job>, id: AttemptId, stop: &CancellationToken) -> End {
     const BEFORE_START: &str = "canceled before it started";
+    let share = agent.config.share_of(job.spec.scheduling.resources);
     let slot = tokio::select! {
         biased;
         () = stop.cancelled() => return End::canceled(BEFORE_START),
-        slot = Arc::clone(&agent.slots).acquire_owned() => slot,
+        slot = Arc::clone(&agent.slots).acquire_many_owned(share) => slot,
     };
     let Some(workdir) = stop.run_until_cancelled(prepare_workdir(agent, job, id)).await else {
         return End::canceled(BEFORE_START);

@@ -7,6 +7,7 @@
 //! ```
 //!
 //! - [`session`]: the one stream to the controller, for ever reconnecting.
+//! - [`inventory`]: what the node has, and who the agent is.
 //! - [`held`]: the attempts that this agent answers for, until the controller has stored their ends.
 //! - [`attempt`]: the life of one attempt, from assignment to end.
 //! - [`job`]: what the attempts at one job share.
@@ -21,6 +22,7 @@ mod adoption;
 mod attempt;
 mod environments;
 mod held;
+mod inventory;
 mod job;
 mod join;
 mod outputs;
@@ -37,7 +39,7 @@ use std::time::Duration;
 use haul_client::{Client, Endpoint};
 use haul_environment::{Environments, EnvironmentsConfig};
 use haul_launcher::{Launcher, LauncherConfig, SupervisorProgram};
-use haul_types::{ByteSize, NodeName};
+use haul_types::{ByteSize, Labels, NodeName, Resources};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -46,6 +48,7 @@ pub use crate::join::{JoinError, JoinOrder, identity_dir, join};
 pub use crate::renewal::{NodeIdentity, RenewError};
 
 use crate::held::Held;
+use crate::inventory::Identity;
 use crate::job::Jobs;
 use crate::shipper::Shipper;
 use crate::workdirs::Workdirs;
@@ -61,8 +64,12 @@ pub struct AgentConfig {
     pub controller: Endpoint,
     /// The node's name.
     pub node: NodeName,
-    /// Tasks that it runs at a time.
+    /// Processors that tasks may take together, one for each task that asks for nothing else.
     pub slots: u32,
+    /// Memory that tasks may take together; the machine's when absent.
+    pub memory: Option<ByteSize>,
+    /// Words for choosing this node.
+    pub labels: Labels,
     /// Whether it serves a user's private controller: it then leaves when that has gone and nothing is left to do.
     pub private: bool,
     /// Starts the private controller again, if jobs are left when it is gone.
@@ -75,6 +82,18 @@ pub struct AgentConfig {
     pub supervisor: Option<PathBuf>,
     /// The variables that jobs and builders get: usually this process's own.
     pub node_env: Vec<(OsString, OsString)>,
+}
+
+impl AgentConfig {
+    /// Its processors in thousandths.
+    const fn millis(&self) -> u32 {
+        haul_types::Cpus::whole(self.slots).millis()
+    }
+
+    /// The thousandths of processors that a task takes here: never more than there are, or it would never run.
+    pub(crate) fn share_of(&self, request: Resources) -> u32 {
+        request.cpus.millis().min(self.millis())
+    }
 }
 
 /// Why an agent could not run.
@@ -120,6 +139,8 @@ struct Agent {
     jobs: Jobs,
     held: Arc<Held>,
     shipper: Shipper,
+    identity: Identity,
+    /// Thousandths of processors.
     slots: Arc<Semaphore>,
     tasks: TaskTracker,
 }
@@ -136,6 +157,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     if lock.try_lock().is_err() {
         return Err(RunError::AlreadyRunning(config.state_dir));
     }
+    let identity = Identity::of(&config.state_dir).map_err(state_error(config.state_dir.join("instance")))?;
     let program = config
         .supervisor
         .as_ref()
@@ -159,7 +181,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     let tasks = TaskTracker::new();
     tasks.spawn(shipping);
     let agent = Arc::new(Agent {
-        slots: Arc::new(Semaphore::new(config.slots as usize)),
+        slots: Arc::new(Semaphore::new(config.millis() as usize)),
         config,
         client,
         launcher,
@@ -168,6 +190,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         jobs,
         held: Arc::default(),
         shipper,
+        identity,
         tasks: tasks.clone(),
     });
     agent.adopt(found).await;

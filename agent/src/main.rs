@@ -32,9 +32,15 @@ struct Arguments {
     /// This node's name.
     #[arg(long, value_name = "NAME", value_parser = |name: &str| NodeName::try_from(name.to_owned()))]
     node: NodeName,
-    /// Tasks to run at a time [default: one for each processor].
+    /// Processors that tasks may take together [default: all there are].
     #[arg(long)]
     slots: Option<NonZero<u32>>,
+    /// Memory that tasks may take together, as in 64GB [default: the machine's].
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<ByteSize>,
+    /// A word for choosing this node; may be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = haul_types::node::parse_label)]
+    labels: Vec<(String, String)>,
     /// The most that environments may take, as in 20GB.
     #[arg(long, value_name = "SIZE")]
     environment_budget: Option<ByteSize>,
@@ -71,6 +77,8 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         slots: arguments
             .slots
             .map_or_else(|| u32::try_from(processors).unwrap_or(1), NonZero::get),
+        memory: arguments.memory,
+        labels: arguments.labels.into_iter().collect(),
         private: false,
         restart_controller: None,
         environment_budget: arguments.environment_budget,

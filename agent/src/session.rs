@@ -10,7 +10,7 @@ use haul_types::{AttemptId, JobSpec};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::held::Forgotten;
 use crate::{Agent, attempt, environments};
@@ -48,6 +48,9 @@ pub(crate) async fn run(agent: &Arc<Agent>, shutdown: &CancellationToken) {
                     lost = Instant::now();
                     backoff = Backoff::lasting();
                 }
+                Err(status) if is_refusal(&status) => {
+                    tracing::warn!(reason = status.message(), "the controller does not take this agent");
+                }
                 Err(status) => tracing::debug!(%status, "cannot reach the controller"),
             },
             () = shutdown.cancelled() => return,
@@ -67,6 +70,14 @@ pub(crate) async fn run(agent: &Arc<Agent>, shutdown: &CancellationToken) {
             () = shutdown.cancelled() => return,
         }
     }
+}
+
+/// Whether a controller answered, and does not want this agent: somebody has to do something about it.
+fn is_refusal(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::AlreadyExists | Code::FailedPrecondition | Code::InvalidArgument | Code::PermissionDenied
+    )
 }
 
 /// Starts the private controller again; it waits for a while itself if another one is being started.
@@ -93,6 +104,10 @@ async fn session(agent: &Arc<Agent>) -> Result<(End, ()), Status> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         slots: agent.config.slots,
         held: held.into_iter().map(Into::into).collect(),
+        protocol: proto::PROTOCOL_VERSION,
+        inventory: Some((&crate::inventory::inventory(&agent.config)).into()),
+        instance: agent.identity.instance.clone(),
+        process: agent.identity.process.clone(),
     };
     let (sender, outgoing) = mpsc::channel(AHEAD);
     let hello = v1::SessionRequest {

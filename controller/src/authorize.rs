@@ -75,8 +75,17 @@ pub(crate) const fn rule(rpc: Rpc) -> Rule {
         }
         Rpc::SnapshotFindMissing | Rpc::SnapshotUpload => NodeOrUser(Submitter),
         Rpc::SnapshotFetch => NodeOrUser(Viewer),
-        Rpc::NodeListNodes | Rpc::NodeListEnvironments | Rpc::NodeGetController => User(Viewer),
-        Rpc::NodeRemoveEnvironment | Rpc::NodePruneEnvironments | Rpc::NodeStopController => User(Admin),
+        Rpc::NodeListNodes
+        | Rpc::NodeListTargets
+        | Rpc::NodeListEnvironments
+        | Rpc::NodeGetController => User(Viewer),
+        Rpc::NodeAdmitNode
+        | Rpc::NodeRemoveNode
+        | Rpc::NodeCreateTarget
+        | Rpc::NodeRemoveTarget
+        | Rpc::NodeRemoveEnvironment
+        | Rpc::NodePruneEnvironments
+        | Rpc::NodeStopController => User(Admin),
         Rpc::AgentSession | Rpc::AgentShipLogs => Node,
     }
 }

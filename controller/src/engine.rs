@@ -18,11 +18,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use haul_lifecycle::dispatch::NodeStatus;
-use haul_lifecycle::{Dispatch, Effects, Event, Message, Refused};
+use haul_lifecycle::{Dispatch, Effects, Event, FleetChange, Message, Now, Refused};
 use haul_store::{CommitError, Metadata, Op, ReadError};
-use haul_types::{AttemptId, JobId, JobRecord, JobSpec, NodeName, TaskId, TaskRecord};
+use haul_types::{
+    AttemptId, JobId, JobRecord, JobSpec, NodeName, TargetRecord, TaskId, TaskRecord, TaskState,
+};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::logs::Logs;
@@ -46,6 +49,8 @@ pub(crate) struct Engine {
     calls: Mutex<Calls>,
     /// Told when an agent's session begins or ends.
     pub(crate) nodes_changed: Notify,
+    /// Told when something is due earlier than it was.
+    due_earlier: Notify,
     next_session: AtomicU64,
     pub(crate) started: Instant,
 }
@@ -92,7 +97,10 @@ impl Engine {
         logs: Arc<Logs>,
         tasks: TaskTracker,
     ) -> Result<Arc<Self>, ReadError> {
+        let started = Instant::now();
+        let now = now_since(started);
         let mut dispatch = Dispatch::default();
+        dispatch.restore_fleet(metadata.nodes()?, metadata.targets()?, now);
         for active in metadata.active()? {
             let (first, many) = active
                 .job
@@ -113,11 +121,11 @@ impl Engine {
                 next = range.end;
             }
             untouched.push(next..first + many);
-            if active.job.cancel_requested {
+            if active.job.cancel_requested || active.job.given_up.is_some() {
                 untouched.clear();
             }
             untouched.retain(|range| !range.is_empty());
-            dispatch.restore(active.job, active.open, untouched);
+            dispatch.restore(active.job, active.open, untouched, now);
         }
         Ok(Arc::new(Self {
             metadata,
@@ -136,8 +144,9 @@ impl Engine {
                 last: Instant::now(),
             }),
             nodes_changed: Notify::new(),
+            due_earlier: Notify::new(),
             next_session: AtomicU64::new(1),
-            started: Instant::now(),
+            started,
         }))
     }
 
@@ -176,7 +185,15 @@ impl Engine {
             None
         };
         let mut state = lock(&self.state);
-        let effects = state.dispatch.step(event, now_unix_ms())?;
+        let due = state.dispatch.next_deadline();
+        let effects = state.dispatch.step(event, self.now())?;
+        if state
+            .dispatch
+            .next_deadline()
+            .is_some_and(|next| due.is_none_or(|due| next < due))
+        {
+            self.due_earlier.notify_one();
+        }
         let engine = Arc::clone(self);
         self.metadata
             .commit(ops(&effects, submitted), move |outcome| match outcome {
@@ -205,6 +222,7 @@ impl Engine {
             .iter()
             .map(|job| job.id)
             .chain(effects.tasks.iter().map(|task| task.id.job))
+            .chain(effects.news.iter().copied())
         {
             if let Some(follower) = followers.get(&id) {
                 follower.send_modify(|version| *version += 1);
@@ -304,12 +322,57 @@ impl Engine {
 
     /// Why a job waits.
     pub(crate) fn waiting_for(&self, id: JobId) -> Option<String> {
-        lock(&self.state).dispatch.waiting_for(id)
+        lock(&self.state).dispatch.waiting_for(id, self.now())
+    }
+
+    /// Why no node that is known could ever run a job, if that is so.
+    pub(crate) fn why_never(&self, id: JobId) -> Option<String> {
+        lock(&self.state).dispatch.why_never(id)
     }
 
     /// The nodes.
     pub(crate) fn nodes(&self) -> Vec<NodeStatus> {
         lock(&self.state).dispatch.nodes().collect()
+    }
+
+    /// The attempts that a node has.
+    pub(crate) fn attempts_on(&self, node: &NodeName) -> Vec<AttemptId> {
+        lock(&self.state).dispatch.attempts_on(node)
+    }
+
+    /// The declared targets, each with its nodes.
+    pub(crate) fn targets(&self) -> Vec<(TargetRecord, Vec<NodeName>)> {
+        lock(&self.state).dispatch.targets().collect()
+    }
+
+    /// Whether the task is on a node that cannot be reached.
+    pub(crate) fn is_unreachable(&self, task: &TaskRecord) -> bool {
+        !task.state.is_terminal()
+            && task
+                .node
+                .as_ref()
+                .is_some_and(|node| lock(&self.state).dispatch.is_unreachable(node))
+    }
+
+    /// The time by the clocks that the dispatcher goes by.
+    fn now(&self) -> Now {
+        now_since(self.started)
+    }
+
+    /// Tells the dispatcher of the time whenever something is due, until the controller goes.
+    pub(crate) async fn keep_time(self: Arc<Self>, shutdown: CancellationToken) {
+        loop {
+            let due = lock(&self.state).dispatch.next_deadline();
+            let wait = due.map(|due| due.saturating_sub(self.now().monotonic));
+            tokio::select! {
+                () = tokio::time::sleep(wait.unwrap_or(Duration::MAX)), if wait.is_some() => {}
+                () = self.due_earlier.notified() => continue,
+                () = shutdown.cancelled() => return,
+            }
+            if let Err(error) = self.step(Event::Tick).await {
+                tracing::warn!(%error, "what is due cannot be stored yet");
+            }
+        }
     }
 
     /// Whether the node may speak for the attempt.
@@ -322,7 +385,7 @@ impl Engine {
         lock(&self.state)
             .dispatch
             .task(attempt.task)
-            .is_some_and(|task| task.attempt == attempt.attempt)
+            .is_some_and(|task| task.attempt == attempt.attempt && task.state != TaskState::Queued)
     }
 
     /// Starts a task that belongs to the controller: it is waited for when the controller goes.
@@ -379,7 +442,14 @@ fn ops(effects: &Effects, submitted: Option<JobId>) -> Vec<Op> {
             Op::PutJob(job.clone())
         }
     });
+    let fleet = effects.fleet.iter().map(|change| match change.clone() {
+        FleetChange::PutNode(node) => Op::PutNode(node),
+        FleetChange::RemoveNode(name) => Op::RemoveNode(name),
+        FleetChange::PutTarget(target) => Op::PutTarget(target),
+        FleetChange::RemoveTarget(name) => Op::RemoveTarget(name),
+    });
     jobs.chain(effects.tasks.iter().cloned().map(Op::PutTask))
+        .chain(fleet)
         .collect()
 }
 
@@ -408,6 +478,27 @@ fn refresh(effects: &mut Effects, dispatch: &Dispatch) {
         .into_iter()
         .filter_map(current)
         .collect();
+    let current = |change: FleetChange| match change {
+        FleetChange::PutNode(node) => dispatch
+            .node_record(&node.name)
+            .cloned()
+            .map(FleetChange::PutNode),
+        FleetChange::RemoveNode(name) if dispatch.node_record(&name).is_some() => None,
+        FleetChange::PutTarget(target) if !dispatch.has_target(&target.name) => None,
+        FleetChange::RemoveTarget(name) if dispatch.has_target(&name) => None,
+        other => Some(other),
+    };
+    effects.fleet = std::mem::take(&mut effects.fleet)
+        .into_iter()
+        .filter_map(current)
+        .collect();
+}
+
+fn now_since(started: Instant) -> Now {
+    Now {
+        unix_ms: now_unix_ms(),
+        monotonic: started.elapsed(),
+    }
 }
 
 /// The wall clock, for display.

@@ -186,6 +186,7 @@ pub async fn run(
             shutdown.clone(),
         );
     }
+    tasks.spawn(Arc::clone(&engine).keep_time(shutdown.clone()));
     maintenance::start(&tasks, &engine, &snapshots, config.keep_jobs_for, &shutdown);
     if let Some(identity) = &identity {
         identity.keep_fresh(&tasks, shutdown.clone());

@@ -1,6 +1,7 @@
 //! Errors as gRPC statuses: the one place that decides which code an error has.
 
 use haul_identity::{AuthorityError, date};
+use haul_lifecycle::Refused;
 use haul_proto::BadMessage;
 use haul_store::{AppendError, CommitError, FinishError, IdentityRefusal, LoadError, ReadError};
 use tonic::{Code, Status};
@@ -113,14 +114,23 @@ impl IntoStatus for IdentityError {
 impl IntoStatus for StepError {
     fn into_status(self) -> Status {
         match self {
-            Self::Refused(haul_lifecycle::Refused::DuplicateJob(_)) => {
-                Status::already_exists(self.to_string())
-            }
-            Self::Refused(_) => Status::not_found(self.to_string()),
+            Self::Refused(refused) => Status::new(code_of(&refused), refused.to_string()),
             Self::Storage(Some(error)) => error.into_status(),
             Self::Storage(None) => Status::resource_exhausted(self.to_string()),
             Self::Leaving => Status::unavailable(self.to_string()),
         }
+    }
+}
+
+const fn code_of(refused: &Refused) -> Code {
+    match refused {
+        Refused::DuplicateJob(_) | Refused::DuplicateTarget(_) | Refused::NameTaken { .. } => {
+            Code::AlreadyExists
+        }
+        Refused::NodeConnected(_) => Code::FailedPrecondition,
+        // Of a job: what is wrong is the spec.
+        Refused::UnknownTarget { .. } => Code::InvalidArgument,
+        Refused::UnknownJob(_) | Refused::UnknownTask(_) | Refused::UnknownNode(_) => Code::NotFound,
     }
 }
 

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use haul_lifecycle::{Event, Held, Update};
+use haul_lifecycle::{Event, Held, Hello, Update};
 use haul_proto::server::AgentService;
-use haul_proto::{self as proto, BadMessage, v1};
+use haul_proto::{self as proto, BadMessage, PROTOCOL_VERSION, v1};
 use haul_types::{AttemptId, JobId, NodeName, StreamKind};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::follow::Stream;
+use super::session::NameTaken;
 use crate::engine::Engine;
 use crate::listen::Peer;
 use crate::logs::LogError;
@@ -45,12 +46,18 @@ impl AgentService for Agents {
         else {
             return Err(Status::invalid_argument("a session begins with a hello"));
         };
+        if hello.protocol > PROTOCOL_VERSION {
+            return Err(Status::failed_precondition(format!(
+                "the agent speaks version {} of the protocol, and this controller ({}) knows versions up to \
+                 {PROTOCOL_VERSION}: update the controller first",
+                hello.protocol,
+                env!("CARGO_PKG_VERSION")
+            )));
+        }
         let node = NodeName::try_from(hello.node.clone())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         principal.speaks_for(&node)?;
-        if hello.slots == 0 {
-            return Err(Status::invalid_argument("slots: a node has at least one"));
-        }
+        let inventory = proto::inventory(hello.slots, hello.inventory.as_ref()).map_err(bad)?;
         let mut held = Vec::new();
         for reference in &hello.held {
             let attempt = AttemptId::try_from(reference).map_err(bad)?;
@@ -63,22 +70,35 @@ impl AgentService for Agents {
             });
         }
         let session = self.engine.new_session();
-        let outgoing = self.engine.sessions.open(node.clone(), session, hello.version);
+        let opened = self
+            .engine
+            .sessions
+            .open(node.clone(), session, hello.version, hello.process);
+        let outgoing = opened.map_err(|NameTaken| {
+            Status::already_exists(format!(
+                "another agent is connected as {node}: give this one another name, or stop the other one"
+            ))
+        })?;
         tracing::info!(%node, session, peer, slots = hello.slots, held = held.len(), "agent connected");
         let engine = Arc::clone(&self.engine);
         self.engine.spawn(async move {
-            let connected = Event::Connected {
+            let connected = Event::Connected(Box::new(Hello {
                 node: node.clone(),
                 session,
-                slots: hello.slots,
+                instance: hello.instance,
+                inventory,
                 held,
-            };
+            }));
             let outcome = match engine.step(connected).await {
                 Ok(()) => {
                     engine.nodes_changed.notify_waiters();
                     listen(&engine, &node, &mut incoming).await
                 }
-                Err(error) => Err(error.into_status()),
+                Err(error) => {
+                    let status = error.into_status();
+                    engine.sessions.refuse(&node, session, status.clone());
+                    Err(status)
+                }
             };
             tracing::info!(%node, session, ?outcome, "agent disconnected");
             engine.sessions.close(&node, session);

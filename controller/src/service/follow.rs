@@ -134,7 +134,7 @@ struct Follower<'a> {
 impl Follower<'_> {
     async fn run(mut self) -> Result<(), Gone> {
         let mut changed = self.engine.follow(self.job);
-        let mut told: Option<TaskRecord> = None;
+        let mut told: Option<(TaskRecord, bool)> = None;
         let mut spool: Option<Arc<JobSpool>> = None;
         loop {
             changed.mark_unchanged();
@@ -152,9 +152,12 @@ impl Follower<'_> {
             }
             let ended = record.as_ref().is_some_and(|record| record.state.is_terminal());
             // The end is told after the last byte, all other states before the bytes that follow from them.
-            if !ended && record.is_some() && record != told {
-                self.tell(record.as_ref()).await?;
-                told.clone_from(&record);
+            if !ended && let Some(record) = &record {
+                let now = (record, self.engine.is_unreachable(record));
+                if told.as_ref().map(|(record, unreachable)| (record, *unreachable)) != Some(now) {
+                    self.tell(Some(record)).await?;
+                    told = Some((record.clone(), now.1));
+                }
             }
             if self.attempt != 0 {
                 if spool.is_none() {
@@ -206,8 +209,8 @@ impl Follower<'_> {
 
     async fn tell(&self, record: Option<&TaskRecord>) -> Result<(), Gone> {
         let Some(record) = record else { return Ok(()) };
-        self.send(v1::follow_job_response::Event::Task(view::task(record)))
-            .await
+        let task = view::task(record, self.engine.is_unreachable(record));
+        self.send(v1::follow_job_response::Event::Task(task)).await
     }
 
     async fn send(&self, event: v1::follow_job_response::Event) -> Result<(), Gone> {

@@ -6,7 +6,7 @@ use haul_lifecycle::Event;
 use haul_proto::server::JobService;
 use haul_proto::{self as proto, v1};
 use haul_store::{JobCursor, JobFilter, TaskFilter};
-use haul_types::{JobId, JobSpec, TaskId, TaskState};
+use haul_types::{JobId, JobSpec, TaskId, TaskRecord, TaskState};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Request, Response, Status};
 
@@ -33,6 +33,10 @@ impl Jobs {
         let mut response = Response::new(message);
         response.metadata_mut().insert(BUILD_METADATA, self.build.clone());
         response
+    }
+
+    fn view(&self, task: &TaskRecord) -> v1::Task {
+        view::task(task, self.engine.is_unreachable(task))
     }
 
     /// The job that `text` names: an id, a prefix that no other shares, or "last".
@@ -78,6 +82,7 @@ impl JobService for Jobs {
             if *known.spec == spec {
                 return Ok(Response::new(v1::SubmitJobResponse {
                     created_unix_ms: known.created_unix_ms,
+                    unplaceable: self.engine.why_never(id).unwrap_or_default(),
                 }));
             }
             return Err(Status::already_exists(format!(
@@ -95,7 +100,10 @@ impl JobService for Jobs {
         }
         let stored = self.engine.job(id).map_err(IntoStatus::into_status)?;
         let created_unix_ms = stored.map_or(0, |job| job.created_unix_ms);
-        Ok(self.with_build(v1::SubmitJobResponse { created_unix_ms }))
+        Ok(self.with_build(v1::SubmitJobResponse {
+            created_unix_ms,
+            unplaceable: self.engine.why_never(id).unwrap_or_default(),
+        }))
     }
 
     async fn get_job(
@@ -118,7 +126,7 @@ impl JobService for Jobs {
             .map_err(IntoStatus::into_status)?;
         Ok(Response::new(v1::GetJobResponse {
             job: Some(view::job(&job)),
-            tasks: tasks.iter().map(view::task).collect(),
+            tasks: tasks.iter().map(|task| self.view(task)).collect(),
             waiting_for: self.engine.waiting_for(id).unwrap_or_default(),
         }))
     }
@@ -191,7 +199,7 @@ impl JobService for Jobs {
             .tasks(id, &filter)
             .map_err(IntoStatus::into_status)?;
         Ok(Response::new(v1::ListTasksResponse {
-            tasks: tasks.iter().map(view::task).collect(),
+            tasks: tasks.iter().map(|task| self.view(task)).collect(),
         }))
     }
 

@@ -3,15 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use haul_lifecycle::Event;
 use haul_proto::server::NodeService;
 use haul_proto::v1;
-use haul_types::NodeName;
+use haul_types::{NodeName, NodeState, TargetName, TargetRecord};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use v1::environment_answer::Answer;
 use v1::environment_query::Query;
 
+use super::view;
 use crate::engine::Engine;
+use crate::status::IntoStatus;
 
 pub(super) struct Nodes {
     pub(super) engine: Arc<Engine>,
@@ -25,16 +28,26 @@ impl Nodes {
     /// The node named, or all that are connected.
     fn chosen(&self, name: &str) -> Result<Vec<NodeName>, Status> {
         if name.is_empty() {
-            let connected = self.engine.nodes().into_iter().filter(|node| node.connected);
-            return Ok(connected.map(|node| node.name).collect());
+            let nodes = self.engine.nodes().into_iter();
+            let connected = nodes.filter(|node| node.state != NodeState::Unreachable);
+            return Ok(connected.map(|node| node.record.name).collect());
         }
-        let name = NodeName::try_from(name.to_owned())
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        if self.engine.nodes().iter().any(|node| node.name == name) {
+        let name = node_name(name)?;
+        if self.engine.nodes().iter().any(|node| node.record.name == name) {
             return Ok(vec![name]);
         }
         Err(Status::not_found(format!("there is no node {name}")))
     }
+}
+
+impl Nodes {
+    async fn take(&self, event: Event) -> Result<(), Status> {
+        self.engine.step(event).await.map_err(IntoStatus::into_status)
+    }
+}
+
+fn node_name(name: &str) -> Result<NodeName, Status> {
+    NodeName::try_from(name.to_owned()).map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
 /// An agent that answers another question than it was asked is broken.
@@ -46,19 +59,87 @@ fn confused(node: &NodeName) -> Status {
 impl NodeService for Nodes {
     async fn list_nodes(
         &self,
-        _: Request<v1::ListNodesRequest>,
+        request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
         let _call = self.engine.call();
-        let nodes = self.engine.nodes().into_iter().map(|node| v1::Node {
-            version: self.engine.sessions.version(&node.name).unwrap_or_default(),
-            name: node.name.into(),
-            slots: node.slots,
-            busy: node.busy,
-            connected: node.connected,
+        let only = request.get_ref().name.as_str();
+        let nodes = self.engine.nodes().into_iter();
+        let asked_for = nodes.filter(|node| only.is_empty() || node.record.name.as_str() == only);
+        let nodes = asked_for.map(|node| {
+            let name = node.record.name.clone();
+            let mut shown = view::node(node, self.engine.sessions.version(&name).unwrap_or_default());
+            if !only.is_empty() {
+                let attempts = self.engine.attempts_on(&name);
+                shown.tasks = attempts.iter().map(|attempt| attempt.task.to_string()).collect();
+            }
+            shown
         });
         Ok(Response::new(v1::ListNodesResponse {
             nodes: nodes.collect(),
         }))
+    }
+
+    async fn admit_node(
+        &self,
+        request: Request<v1::AdmitNodeRequest>,
+    ) -> Result<Response<v1::AdmitNodeResponse>, Status> {
+        let _call = self.engine.call();
+        let node = node_name(&request.get_ref().node)?;
+        let admission = request.get_ref().wanted().map_err(IntoStatus::into_status)?;
+        self.take(Event::Admit { node, admission }).await?;
+        Ok(Response::new(v1::AdmitNodeResponse {}))
+    }
+
+    async fn remove_node(
+        &self,
+        request: Request<v1::RemoveNodeRequest>,
+    ) -> Result<Response<v1::RemoveNodeResponse>, Status> {
+        let _call = self.engine.call();
+        let node = node_name(&request.get_ref().node)?;
+        let connected = false;
+        self.take(Event::RemoveNode { node, connected }).await?;
+        Ok(Response::new(v1::RemoveNodeResponse {}))
+    }
+
+    async fn list_targets(
+        &self,
+        _: Request<v1::ListTargetsRequest>,
+    ) -> Result<Response<v1::ListTargetsResponse>, Status> {
+        let _call = self.engine.call();
+        let targets = self.engine.targets().into_iter();
+        let targets = targets.map(|(target, members)| v1::Target {
+            members: members.into_iter().map(Into::into).collect(),
+            ..v1::Target::from(&target)
+        });
+        Ok(Response::new(v1::ListTargetsResponse {
+            targets: targets.collect(),
+        }))
+    }
+
+    async fn create_target(
+        &self,
+        request: Request<v1::CreateTargetRequest>,
+    ) -> Result<Response<v1::CreateTargetResponse>, Status> {
+        let _call = self.engine.call();
+        let target = request.get_ref().target.as_ref();
+        let target = target.ok_or_else(|| Status::invalid_argument("target: is missing"))?;
+        let target = TargetRecord::try_from(target).map_err(IntoStatus::into_status)?;
+        self.take(Event::PutTarget(target)).await?;
+        Ok(Response::new(v1::CreateTargetResponse {}))
+    }
+
+    async fn remove_target(
+        &self,
+        request: Request<v1::RemoveTargetRequest>,
+    ) -> Result<Response<v1::RemoveTargetResponse>, Status> {
+        let _call = self.engine.call();
+        let name: TargetName = request
+            .get_ref()
+            .name
+            .parse()
+            .map_err(|error| Status::invalid_argument(format!("{error}")))?;
+        self.take(Event::RemoveTarget(name)).await?;
+        Ok(Response::new(v1::RemoveTargetResponse {}))
     }
 
     async fn list_environments(

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use haul_lifecycle::Message;
-use haul_proto::v1;
+use haul_proto::{PROTOCOL_VERSION, v1};
 use haul_types::{AttemptId, NodeName};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
@@ -21,10 +21,15 @@ type Outgoing = Result<v1::SessionResponse, Status>;
 struct Session {
     number: u64,
     version: String,
+    /// What tells the agent's process from every other; empty if it does not say.
+    process: String,
     sender: mpsc::Sender<Outgoing>,
     /// Questions about environments that wait for their answer.
     questions: HashMap<u64, oneshot::Sender<v1::EnvironmentAnswer>>,
 }
+
+/// Another agent of the same name is connected.
+pub(crate) struct NameTaken;
 
 /// All sessions, one for each node.
 #[derive(Default)]
@@ -34,17 +39,43 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// A new session of `node`; one that is still open is cut off.
-    pub(crate) fn open(&self, node: NodeName, number: u64, version: String) -> mpsc::Receiver<Outgoing> {
+    /// A new session of `node`. One of the same process that is still open is cut off: the process has lost it. One of
+    /// another process stays: two agents of one name would take the node from each other for ever, so the second is
+    /// refused while the first is there. A connection that is dead without having been closed counts as there until
+    /// its pings are missed.
+    pub(crate) fn open(
+        &self,
+        node: NodeName,
+        number: u64,
+        version: String,
+        process: String,
+    ) -> Result<mpsc::Receiver<Outgoing>, NameTaken> {
         let (sender, receiver) = mpsc::channel(AHEAD);
         let session = Session {
             number,
             version,
+            process,
             sender,
             questions: HashMap::new(),
         };
-        lock(&self.sessions).insert(node, session);
-        receiver
+        let mut sessions = lock(&self.sessions);
+        if let Some(known) = sessions.get(&node) {
+            let told = !known.process.is_empty() && !session.process.is_empty();
+            if told && known.process != session.process && !known.sender.is_closed() {
+                return Err(NameTaken);
+            }
+        }
+        sessions.insert(node, session);
+        Ok(receiver)
+    }
+
+    /// Tells an agent why it is not taken, and ends its session.
+    pub(crate) fn refuse(&self, node: &NodeName, number: u64, status: Status) {
+        let mut sessions = lock(&self.sessions);
+        if let Some(session) = sessions.get(node).filter(|session| session.number == number) {
+            let _ = session.sender.try_send(Err(status));
+            sessions.remove(node);
+        }
     }
 
     /// The session has ended; another one of the same node stays.
@@ -159,6 +190,7 @@ fn outgoing(message: Message) -> v1::session_response::Message {
         Message::Welcome { unwanted, .. } => Out::Welcome(v1::Welcome {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             unwanted: references(unwanted),
+            protocol: PROTOCOL_VERSION,
         }),
     }
 }

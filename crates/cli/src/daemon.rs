@@ -13,7 +13,7 @@ use std::time::Duration;
 use haul_agent::AgentConfig;
 use haul_client::Endpoint;
 use haul_controller::{ControllerConfig, PrivateConfig};
-use haul_types::{NodeName, parse_duration};
+use haul_types::{Labels, NodeName, parse_duration};
 
 use crate::local::Local;
 
@@ -144,6 +144,8 @@ fn run_agent() -> Result<(), DaemonError> {
         controller: Endpoint::Unix(local.socket().to_owned()),
         node: node_name(),
         slots,
+        memory: None,
+        labels: Labels::new(),
         private: true,
         restart_controller: Some(command(CONTROLLER)?),
         environment_budget: match std::env::var_os("HAUL_ENV_BUDGET") {

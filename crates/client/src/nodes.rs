@@ -1,4 +1,4 @@
-//! Nodes, their environments, and the controller itself.
+//! The environments that nodes keep, and the controller itself.
 
 use std::time::Duration;
 
@@ -7,21 +7,6 @@ use haul_types::ByteSize;
 
 use crate::call::repeated;
 use crate::{CallError, Client};
-
-/// A machine that runs an agent.
-#[derive(Clone, Debug)]
-pub struct Node {
-    /// Its name.
-    pub name: String,
-    /// The version of its agent.
-    pub version: String,
-    /// Tasks that it runs at a time.
-    pub slots: u32,
-    /// Attempts that it has now.
-    pub busy: u32,
-    /// Whether its agent is connected.
-    pub connected: bool,
-}
 
 /// An environment that a node keeps.
 #[derive(Clone, Debug)]
@@ -73,26 +58,6 @@ pub struct Controller {
 }
 
 impl Client {
-    /// The nodes that the controller knows, in order of name.
-    pub async fn nodes(&self) -> Result<Vec<Node>, CallError> {
-        let call = async || {
-            client::nodes(self.calls())
-                .list_nodes(v1::ListNodesRequest {})
-                .await
-        };
-        let nodes = repeated(call).await?.into_inner().nodes;
-        Ok(nodes
-            .into_iter()
-            .map(|node| Node {
-                name: node.name,
-                version: node.version,
-                slots: node.slots,
-                busy: node.busy,
-                connected: node.connected,
-            })
-            .collect())
-    }
-
     /// The environments that nodes keep, the one used last first.
     pub async fn environments(&self, node: Option<&str>) -> Result<Vec<Environment>, CallError> {
         let request = v1::ListEnvironmentsRequest {

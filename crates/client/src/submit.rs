@@ -19,6 +19,8 @@ pub struct Submitted {
     pub created_unix_ms: u64,
     /// Which build the controller is, if it said.
     pub build: Option<String>,
+    /// Why no node that is known could ever run it; none when one could.
+    pub unplaceable: Option<String>,
 }
 
 /// Why a job was not submitted.
@@ -63,6 +65,7 @@ impl Client {
             id,
             created_unix_ms: stored.created_unix_ms,
             build,
+            unplaceable: Some(stored.unplaceable).filter(|why| !why.is_empty()),
         })
     }
 }

@@ -66,6 +66,8 @@ pub struct Task {
     pub logs: Option<Digest>,
     /// Bytes in its streams: setup, stdout, stderr.
     pub stream_lengths: [u64; 3],
+    /// Whether its node cannot be reached now.
+    pub unreachable: bool,
 }
 
 impl Task {
@@ -104,6 +106,7 @@ impl TryFrom<v1::Task> for Task {
             outputs: optional_digest("outputs", &message.outputs)?,
             logs: optional_digest("logs", &message.logs)?,
             stream_lengths,
+            unreachable: message.unreachable,
         })
     }
 }

@@ -7,118 +7,145 @@
 //! Invariants:
 //! - what is in [`Effects::messages`] may be sent only once [`Effects::jobs`] and [`Effects::tasks`] are durable:
 //!   an attempt's number is on disk before any node hears of it, so no number is ever used twice;
-//! - a task has at most one attempt that is not over;
-//! - a node that cannot be reached keeps its attempts: nothing is taken from it but by its own word.
+//! - a task has at most one attempt that is not over and not given up;
+//! - a node that cannot be reached keeps its attempts: nothing is taken from it but by its own word, by a job's own
+//!   policy ([`haul_types::OnDisconnect::Replace`]), or by somebody who says that it is gone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
 use haul_types::{
-    AttemptId, JobId, JobRecord, JobSpec, NodeName, Reason, TaskCounts, TaskId, TaskIndex, TaskRecord,
-    TaskState,
+    AttemptId, JobId, JobRecord, JobSpec, NodeName, NodeRecord, NodeState, OnDisconnect, Reason, Resources,
+    TargetRecord, TaskCounts, TaskId, TaskIndex, TaskRecord, TaskState,
 };
 
-pub use self::event::{Effects, Event, Held, Message, Refused};
+pub use self::event::{Effects, Event, FleetChange, Held, Hello, Message, Refused};
+use self::timers::Timers;
+use crate::clock::Now;
 use crate::job::ActiveJob;
+use crate::placement::fleet::{Fleet, NodeKey};
+use crate::placement::line::{ClassKey, Line};
 use crate::task;
 
 mod event;
+mod losses;
 mod nodes;
+mod targets;
+mod timers;
 mod turns;
-
-#[derive(Debug)]
-struct Node {
-    session: Option<u64>,
-    slots: u32,
-    attempts: BTreeSet<AttemptId>,
-}
+mod waiting;
 
 /// A node, for show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeStatus {
-    /// Its name.
-    pub name: NodeName,
-    /// Tasks that it runs at a time.
-    pub slots: u32,
+    /// What is stored of it.
+    pub record: NodeRecord,
+    /// How it stands.
+    pub state: NodeState,
+    /// What is placed on it.
+    pub used: Resources,
     /// Attempts that it has.
-    pub busy: u32,
-    /// Whether its agent is connected.
-    pub connected: bool,
+    pub attempts: u32,
 }
 
 /// The controller's mind.
 #[derive(Debug, Default)]
 pub struct Dispatch {
     jobs: HashMap<JobId, ActiveJob>,
-    /// Jobs that have a task to hand out, in order of turn.
-    turns: BTreeSet<(u32, u64, JobId)>,
-    /// Age: the order of submission.
-    ages: HashMap<JobId, u64>,
     next_age: u64,
-    nodes: BTreeMap<NodeName, Node>,
+    fleet: Fleet,
+    /// Jobs that have a task to hand out.
+    line: Line,
+    timers: Timers,
 }
 
-/// Records changed by one step, each kept once.
+/// What one step changed; records are kept once.
 #[derive(Default)]
 struct Changes {
     jobs: BTreeMap<JobId, JobRecord>,
     tasks: BTreeMap<TaskId, TaskRecord>,
+    fleet: Vec<FleetChange>,
+    news: BTreeSet<JobId>,
     messages: Vec<Message>,
     acknowledged: Vec<AttemptId>,
+    /// Nodes that have just spoken: there, tasks can be sent ahead.
+    spoke: Vec<NodeKey>,
 }
 
 impl Dispatch {
+    /// Takes up nodes and targets from the store, when a controller starts: before any job.
+    pub fn restore_fleet(&mut self, nodes: Vec<NodeRecord>, targets: Vec<TargetRecord>, now: Now) {
+        for target in targets {
+            self.fleet.put_target(target);
+        }
+        for record in nodes {
+            let key = self.fleet.insert(record);
+            if let Some(node) = self.fleet.node_mut(key) {
+                node.away_since = now.monotonic;
+            }
+        }
+    }
+
     /// Takes up a job from the store, when a controller starts: its record, the tasks in progress, and the indices
     /// that have no record. Call in order of submission.
-    pub fn restore(&mut self, record: JobRecord, tasks: Vec<TaskRecord>, untouched: Vec<Range<TaskIndex>>) {
-        let id = record.id;
-        for task in tasks.iter().filter(|task| task.state != TaskState::Queued) {
-            if let Some(node) = task.node.clone().and_then(|name| NodeName::try_from(name).ok()) {
+    pub fn restore(
+        &mut self,
+        record: JobRecord,
+        tasks: Vec<TaskRecord>,
+        untouched: Vec<Range<TaskIndex>>,
+        now: Now,
+    ) {
+        let class = self.class_of(&record.spec);
+        let on_nodes = tasks.iter().filter(|task| task.state != TaskState::Queued);
+        for task in on_nodes {
+            if let Some(name) = task.node.clone().and_then(|name| NodeName::try_from(name).ok()) {
                 let attempt = AttemptId {
                     task: task.id,
                     attempt: task.attempt,
                 };
-                let absent = Node {
-                    session: None,
-                    slots: 0,
-                    attempts: BTreeSet::new(),
-                };
-                self.nodes.entry(node).or_insert(absent).attempts.insert(attempt);
-            }
-        }
-        self.insert(id, ActiveJob::new(record, tasks, untouched.into_iter()));
-    }
-
-    /// Takes one event. `now_unix_ms` is the wall clock, for the timeline alone.
-    pub fn step(&mut self, event: Event, now_unix_ms: u64) -> Result<Effects, Refused> {
-        let mut changes = Changes::default();
-        match event {
-            Event::Submit { id, spec } => self.on_submit(id, spec, now_unix_ms, &mut changes)?,
-            Event::Cancel { job, task } => self.on_cancel(job, task, now_unix_ms, &mut changes)?,
-            Event::Connected {
-                node,
-                session,
-                slots,
-                held,
-            } => {
-                self.on_connected(&node, session, slots, &held, now_unix_ms, &mut changes);
-            }
-            Event::Disconnected { node, session } => {
-                if let Some(node) = self
-                    .nodes
-                    .get_mut(&node)
-                    .filter(|node| node.session == Some(session))
-                {
-                    node.session = None;
+                let key = self.fleet.ensure(&name);
+                self.fleet.hold(key, attempt, class.demand, false);
+                if let OnDisconnect::Replace { after } = record.spec.scheduling.on_disconnect {
+                    self.timers.add_away(now.monotonic + after, key);
                 }
             }
-            Event::Updates { node, updates } => self.on_updates(&node, &updates, now_unix_ms, &mut changes),
         }
-        self.place(now_unix_ms, &mut changes);
+        let id = record.id;
+        let mut job = ActiveJob::new(record, tasks, untouched.into_iter(), class, self.next_age);
+        self.timers.restore(&mut job, now);
+        self.insert(id, job);
+    }
+
+    /// Takes one event.
+    pub fn step(&mut self, event: Event, now: Now) -> Result<Effects, Refused> {
+        let mut changes = Changes::default();
+        match event {
+            Event::Submit { id, spec } => self.on_submit(id, spec, now, &mut changes)?,
+            Event::Cancel { job, task } => self.on_cancel(job, task, now, &mut changes)?,
+            Event::Connected(hello) => self.on_connected(*hello, now, &mut changes)?,
+            Event::Disconnected { node, session } => {
+                self.on_disconnected(&node, session, now, &mut changes);
+            }
+            Event::Updates { node, updates } => self.on_updates(&node, &updates, now, &mut changes),
+            Event::Admit { node, admission } => self.on_admit(&node, admission, &mut changes)?,
+            Event::RemoveNode { node, connected } => {
+                self.on_remove_node(&node, connected, now, &mut changes)?;
+            }
+            Event::PutTarget(target) => self.on_put_target(target, &mut changes)?,
+            Event::RemoveTarget(name) => self.on_remove_target(name, &mut changes)?,
+            Event::Tick => {}
+        }
+        self.on_time(now, &mut changes);
+        self.place(now, &mut changes);
+        for id in changes.jobs.keys() {
+            changes.news.remove(id);
+        }
         Ok(Effects {
             jobs: changes.jobs.into_values().collect(),
             tasks: changes.tasks.into_values().collect(),
+            fleet: changes.fleet,
+            news: changes.news.into_iter().collect(),
             messages: changes.messages,
         })
     }
@@ -126,10 +153,16 @@ impl Dispatch {
     /// Takes a job back whose submission could not be stored: nobody has heard of it.
     pub fn retract(&mut self, id: JobId) {
         self.unqueue(id);
-        self.jobs.remove(&id);
-        self.ages.remove(&id);
-        for node in self.nodes.values_mut() {
-            node.attempts.retain(|attempt| attempt.task.job != id);
+        let Some(job) = self.jobs.remove(&id) else { return };
+        for task in job.tasks.values() {
+            let node = task.node.clone().and_then(|name| NodeName::try_from(name).ok());
+            if let Some(key) = node.and_then(|name| self.fleet.key(&name)) {
+                let attempt = AttemptId {
+                    task: task.id,
+                    attempt: task.attempt,
+                };
+                self.fleet.release(key, attempt);
+            }
         }
     }
 
@@ -153,78 +186,73 @@ impl Dispatch {
 
     /// The nodes, in order of name.
     pub fn nodes(&self) -> impl Iterator<Item = NodeStatus> + '_ {
-        self.nodes.iter().map(|(name, node)| NodeStatus {
-            name: name.clone(),
-            slots: node.slots,
-            busy: u32::try_from(node.attempts.len()).unwrap_or(u32::MAX),
-            connected: node.session.is_some(),
+        self.fleet.nodes().map(|node| NodeStatus {
+            record: node.record.clone(),
+            state: node.state(),
+            used: node.used(),
+            attempts: u32::try_from(node.attempts.len()).unwrap_or(u32::MAX),
         })
+    }
+
+    /// The attempts that a node has, in order.
+    #[must_use]
+    pub fn attempts_on(&self, node: &NodeName) -> Vec<AttemptId> {
+        let node = self.fleet.named(node);
+        node.map_or_else(Vec::new, |node| node.attempts.iter().copied().collect())
+    }
+
+    /// Whether a node of this name cannot be reached.
+    #[must_use]
+    pub fn is_unreachable(&self, node: &str) -> bool {
+        self.fleet
+            .named_as(node)
+            .is_some_and(|node| node.session.is_none())
+    }
+
+    /// What is stored of a node.
+    #[must_use]
+    pub fn node_record(&self, name: &NodeName) -> Option<&NodeRecord> {
+        self.fleet.named(name).map(|node| &node.record)
     }
 
     /// Whether `node` may speak for `attempt`: it is the current one and was given to this node.
     #[must_use]
     pub fn is_current(&self, node: &NodeName, attempt: AttemptId) -> bool {
-        self.nodes
-            .get(node)
+        self.fleet
+            .named(node)
             .is_some_and(|node| node.attempts.contains(&attempt))
-    }
-
-    /// Why a job waits: what would have to change. `None` when none of its tasks waits.
-    #[must_use]
-    pub fn waiting_for(&self, id: JobId) -> Option<String> {
-        let job = self.jobs.get(&id)?;
-        if job.record.counts.of(TaskState::Queued) == 0 || job.record.cancel_requested {
-            return None;
-        }
-        if job.assignable() == 0 {
-            return Some(format!(
-                "the job's own limit of {} tasks at a time is reached",
-                job.assigned
-            ));
-        }
-        let connected: Vec<&Node> = self
-            .nodes
-            .values()
-            .filter(|node| node.session.is_some())
-            .collect();
-        if connected.is_empty() {
-            return Some(
-                "no agent is connected: start one, or see why the one there is cannot connect".to_owned(),
-            );
-        }
-        let slots: u32 = connected.iter().map(|node| node.slots).sum();
-        Some(format!(
-            "all {slots} slots are taken: it gets the next one that becomes free"
-        ))
     }
 
     fn on_submit(
         &mut self,
         id: JobId,
         spec: Arc<JobSpec>,
-        now: u64,
+        now: Now,
         changes: &mut Changes,
     ) -> Result<(), Refused> {
         if self.jobs.contains_key(&id) {
             return Err(Refused::DuplicateJob(id));
         }
+        self.ensure_target_known(spec.scheduling.target.as_ref())?;
         let (first, many) = spec.array.map_or((0, 1), |array| (array.first, array.len()));
         let mut counts = TaskCounts::default();
         counts.0[TaskState::Queued as usize - 1] = many;
+        let class = self.class_of(&spec);
         let record = JobRecord {
             id,
             spec,
-            created_unix_ms: now,
+            created_unix_ms: now.unix_ms,
             ended_unix_ms: None,
             state: TaskState::Queued,
             counts,
             cancel_requested: false,
+            given_up: None,
         };
         changes.jobs.insert(id, record.clone());
-        self.insert(
-            id,
-            ActiveJob::new(record, Vec::new(), std::iter::once(first..first + many)),
-        );
+        let untouched = std::iter::once(first..first + many);
+        let mut job = ActiveJob::new(record, Vec::new(), untouched, class, self.next_age);
+        self.timers.restore(&mut job, now);
+        self.insert(id, job);
         Ok(())
     }
 
@@ -232,7 +260,7 @@ impl Dispatch {
         &mut self,
         id: JobId,
         index: Option<TaskIndex>,
-        now: u64,
+        now: Now,
         changes: &mut Changes,
     ) -> Result<(), Refused> {
         let job = self.jobs.get_mut(&id).ok_or(Refused::UnknownJob(id))?;
@@ -250,16 +278,7 @@ impl Dispatch {
             }
             None => {
                 job.record.cancel_requested = true;
-                let untouched = job.drop_untouched();
-                if job.record.spec.array.is_none() && untouched == 1 {
-                    // The one task of a plain job gets its record, so that its timeline says what happened.
-                    let task = task::queued(TaskId { job: id, index: 0 }, job.record.created_unix_ms);
-                    job.tasks.insert(0, task);
-                } else {
-                    job.record
-                        .counts
-                        .shift(TaskState::Queued, TaskState::Canceled, untouched);
-                }
+                job.drop_untouched_as(TaskState::Canceled);
                 job.tasks.keys().copied().collect()
             }
         };
@@ -274,7 +293,7 @@ impl Dispatch {
                     TaskState::Canceled,
                     Reason::CanceledByUser,
                     "canceled before it started",
-                    now,
+                    now.unix_ms,
                 );
                 job.record.counts.shift(TaskState::Queued, TaskState::Canceled, 1);
                 changes.tasks.insert(task.id, task.clone());
@@ -295,26 +314,33 @@ impl Dispatch {
     }
 
     /// Brings the job's own record up to date after its tasks changed, and lets it go when it has ended.
-    fn settle(&mut self, id: JobId, now: u64, changes: &mut Changes) {
+    fn settle(&mut self, id: JobId, now: Now, changes: &mut Changes) {
         self.unqueue(id);
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.record.state = job.record.counts.summary();
         if job.record.state.is_terminal() {
-            job.record.ended_unix_ms = Some(now.max(job.record.created_unix_ms));
+            job.record.ended_unix_ms = Some(now.unix_ms.max(job.record.created_unix_ms));
         }
         changes.jobs.insert(id, job.record.clone());
         if job.record.state.is_terminal() {
             self.jobs.remove(&id);
-            self.ages.remove(&id);
         } else {
             self.enqueue(id);
         }
     }
+
     fn insert(&mut self, id: JobId, job: ActiveJob) {
         self.jobs.insert(id, job);
-        self.ages.insert(id, self.next_age);
         self.next_age += 1;
         self.enqueue(id);
+    }
+
+    /// What the tasks of a job ask for.
+    fn class_of(&mut self, spec: &JobSpec) -> ClassKey {
+        ClassKey {
+            pool: self.fleet.pool_of(spec.scheduling.target.as_ref()),
+            demand: spec.scheduling.resources,
+        }
     }
 }
 

@@ -1,10 +1,14 @@
 //! A job that has not ended: its record, its tasks in progress, and those that nothing has happened to yet.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use haul_types::{JobRecord, TaskIndex, TaskRecord, TaskState};
+use haul_types::{JobRecord, TaskId, TaskIndex, TaskRecord, TaskState};
+
+use crate::placement::line::{ClassKey, Turn};
+use crate::task;
 
 /// A job in the controller's memory. Tasks that have ended are forgotten here; they are in the store.
 #[derive(Debug)]
@@ -18,6 +22,20 @@ pub(crate) struct ActiveJob {
     pub(crate) assigned: u32,
     /// How long its tasks take on a node, smoothed; `None` before the first has ended.
     pub(crate) task_time: Option<Duration>,
+    /// What its tasks ask for.
+    pub(crate) class: ClassKey,
+    /// The order of submission.
+    pub(crate) age: u64,
+    /// By when its tasks must have left the queue, by the monotonic clock.
+    pub(crate) queue_deadline: Option<Duration>,
+    /// The same of tasks that came back into it.
+    pub(crate) requeued: BTreeMap<TaskIndex, Duration>,
+    /// How often its attempts were lost since the last of its tasks that succeeded, and in all. Those that were lost
+    /// together count once: an attempt belongs to the loss that came after it was handed out.
+    pub(crate) strikes: u32,
+    pub(crate) losses: u32,
+    /// How many losses there had been when a task was handed out; none where it is not said.
+    pub(crate) handed_out_after: BTreeMap<TaskIndex, u32>,
 }
 
 impl ActiveJob {
@@ -26,6 +44,8 @@ impl ActiveJob {
         record: JobRecord,
         tasks: Vec<TaskRecord>,
         untouched: impl DoubleEndedIterator<Item = Range<TaskIndex>>,
+        class: ClassKey,
+        age: u64,
     ) -> Self {
         let assigned = tasks
             .iter()
@@ -37,12 +57,29 @@ impl ActiveJob {
             untouched: untouched.rev().filter(|range| !range.is_empty()).collect(),
             assigned: u32::try_from(assigned).unwrap_or(u32::MAX),
             task_time: None,
+            class,
+            age,
+            queue_deadline: None,
+            requeued: BTreeMap::new(),
+            strikes: 0,
+            losses: 0,
+            handed_out_after: BTreeMap::new(),
+        }
+    }
+
+    /// Its place in the line.
+    pub(crate) fn turn(&self) -> Turn {
+        Turn {
+            priority: Reverse(self.record.spec.scheduling.priority),
+            assigned: self.assigned,
+            age: self.age,
+            job: self.record.id,
         }
     }
 
     /// How many tasks may still be handed out now.
     pub(crate) fn assignable(&self) -> u32 {
-        if self.record.cancel_requested {
+        if self.record.cancel_requested || self.record.given_up.is_some() {
             return 0;
         }
         let limit = self
@@ -85,15 +122,30 @@ impl ActiveJob {
             }
         }
         // `insert` twice at one place leaves the later part first, which keeps the reversed order.
-        self.untouched.sort_by_key(|range| std::cmp::Reverse(range.start));
+        self.untouched.sort_by_key(|range| Reverse(range.start));
         true
     }
 
-    /// Gives up every untouched task; how many there were.
-    pub(crate) fn drop_untouched(&mut self) -> u32 {
+    /// Gives up every untouched task: from now on a task without a record counts as one in `state`. The one task of a
+    /// plain job gets its record instead, so that its timeline says what happened.
+    pub(crate) fn drop_untouched_as(&mut self, state: TaskState) {
         let many = self.untouched_len();
         self.untouched.clear();
-        many
+        if self.record.spec.array.is_none() && many == 1 {
+            let id = TaskId {
+                job: self.record.id,
+                index: 0,
+            };
+            let task = task::queued(id, self.record.created_unix_ms);
+            self.tasks.insert(0, task);
+        } else {
+            self.record.counts.shift(TaskState::Queued, state, many);
+        }
+    }
+
+    /// Whether there are tasks that nothing has happened to.
+    pub(crate) fn has_untouched(&self) -> bool {
+        !self.untouched.is_empty()
     }
 
     fn untouched_len(&self) -> u32 {

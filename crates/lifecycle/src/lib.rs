@@ -11,13 +11,16 @@
 //!   queued ────────────► preparing ──────► running ────────► finalizing ──► succeeded | failed | canceled
 //!     ▲  │                   │   │            │                                 ▲
 //!     │  └── cancel ─────────┼───┼────────────┼─────────────────────────────────┤
-//!     └───── Retried ────────┘   └── cannot be prepared, canceled, lost, … ─────┘
+//!     ├───── Retried ────────┘   └── cannot be prepared, canceled, lost, … ─────┘
+//!     └───── Retried, Replaced ─────────────┘
 //! ```
 
+mod clock;
 pub mod dispatch;
 mod job;
 pub mod placement;
 pub mod task;
 
-pub use dispatch::{Dispatch, Effects, Event, Held, Message, Refused};
+pub use clock::Now;
+pub use dispatch::{Dispatch, Effects, Event, FleetChange, Held, Hello, Message, Refused};
 pub use task::{Update, UpdateEffect};

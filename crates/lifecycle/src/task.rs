@@ -92,16 +92,28 @@ pub fn assign(task: &mut TaskRecord, node: &str, now_unix_ms: u64) -> Attempt {
     task.attempt
 }
 
-/// The current attempt came to nothing before its script started; the task waits for another.
-pub fn retry(task: &mut TaskRecord, detail: &str, now_unix_ms: u64) {
-    enter(
-        task,
-        TaskState::Queued,
-        Reason::Retried,
-        detail.to_owned(),
-        now_unix_ms,
-    );
+/// The current attempt came to nothing, or is given up; the task waits for another.
+pub fn requeue(task: &mut TaskRecord, reason: Reason, detail: &str, now_unix_ms: u64) {
+    enter(task, TaskState::Queued, reason, detail.to_owned(), now_unix_ms);
     task.node = None;
+    task.exit = None;
+}
+
+/// How often the task was tried again because an attempt came to nothing.
+#[must_use]
+pub fn retries(task: &TaskRecord) -> u32 {
+    let retried = task.timeline.iter().filter(|step| step.reason == Reason::Retried);
+    u32::try_from(retried.count()).unwrap_or(u32::MAX)
+}
+
+/// How many attempts at the task were lost after their script had started.
+#[must_use]
+pub fn lost_runs(task: &TaskRecord) -> u32 {
+    let lost = task
+        .timeline
+        .windows(2)
+        .filter(|pair| pair[0].state > TaskState::Preparing && pair[1].reason == Reason::Retried);
+    u32::try_from(lost.count()).unwrap_or(u32::MAX)
 }
 
 /// Ends the task without a word from a node.

@@ -8,6 +8,11 @@ use haul_types as t;
 
 use crate::v1;
 
+mod fleet;
+mod scheduling;
+
+pub use fleet::inventory;
+
 /// A message that breaks the contract.
 #[derive(Debug, thiserror::Error)]
 #[error("{field}: {problem}")]
@@ -222,6 +227,7 @@ impl From<&t::JobSpec> for v1::JobSpec {
             }),
             timeout_ms: spec.timeout.map_or(0, |timeout| millis(timeout).max(1)),
             grace_ms: millis(spec.grace),
+            scheduling: Some((&spec.scheduling).into()),
         }
     }
 }
@@ -362,6 +368,7 @@ impl TryFrom<&v1::JobSpec> for t::JobSpec {
                 .filter(|&ms| ms > 0)
                 .map(Duration::from_millis),
             grace: Duration::from_millis(message.grace_ms),
+            scheduling: scheduling::from(message.scheduling.as_ref())?,
         })
     }
 }
@@ -390,7 +397,33 @@ mod tests {
             }),
             timeout: Some(Duration::from_millis(1500)),
             grace: Duration::from_secs(10),
+            scheduling: t::Scheduling {
+                target: Some("gpu".parse().unwrap()),
+                resources: t::Resources {
+                    cpus: t::Cpus::from_millis(2500),
+                    memory: t::ByteSize(1 << 30),
+                },
+                priority: (-7).try_into().unwrap(),
+                retries: t::RetryPolicy {
+                    limit: Some(0),
+                    on: t::RetryOn::Any,
+                },
+                queue_timeout: Some(Duration::from_secs(60)),
+                on_disconnect: t::OnDisconnect::Replace {
+                    after: Duration::ZERO,
+                },
+            },
         }
+    }
+
+    #[test]
+    fn a_spec_of_an_older_client_asks_for_the_usual() {
+        let message = v1::JobSpec {
+            scheduling: None,
+            ..v1::JobSpec::from(&spec())
+        };
+        let read = t::JobSpec::try_from(&message).unwrap();
+        assert_eq!(read.scheduling, t::Scheduling::default());
     }
 
     #[test]
@@ -402,7 +435,16 @@ mod tests {
     fn a_bad_spec_names_the_field() {
         type Spoil = fn(&mut v1::JobSpec);
         let good = v1::JobSpec::from(&spec());
-        let cases: [(&str, Spoil); 7] = [
+        let cases: [(&str, Spoil); 10] = [
+            ("scheduling.target", |s| {
+                s.scheduling.as_mut().unwrap().target = "a b".into()
+            }),
+            ("scheduling.priority", |s| {
+                s.scheduling.as_mut().unwrap().priority = 101
+            }),
+            ("scheduling.retries", |s| {
+                s.scheduling.as_mut().unwrap().retries = Some(1001)
+            }),
             ("name", |s| s.name = "x".repeat(256)),
             ("command", |s| s.command.clear()),
             ("command", |s| s.command.push("a\0b".into())),

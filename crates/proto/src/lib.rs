@@ -11,8 +11,13 @@ mod convert;
 pub mod server;
 
 pub use convert::{
-    BadMessage, attempt, digests_from_bytes, digests_to_bytes, job_id, optional_digest, reason, task_state,
+    BadMessage, attempt, digests_from_bytes, digests_to_bytes, inventory, job_id, optional_digest, reason,
+    task_state,
 };
+
+/// The version of the protocol between agents and controllers that this program speaks. A controller takes agents of
+/// every version up to its own; so controllers are updated first. 1 had no inventory; 2 has one.
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// The largest message either side takes: a frame of a bundle is at most 8 MiB before compression.
 pub const MAX_MESSAGE_BYTES: usize = 10 << 20;

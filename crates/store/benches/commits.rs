@@ -29,6 +29,7 @@ fn job() -> JobRecord {
             array: Some("0-999999".parse().expect("an array")),
             timeout: None,
             grace: Duration::from_secs(10),
+            scheduling: Default::default(),
         }
         .into(),
         created_unix_ms: 1_790_000_000_000,
@@ -36,6 +37,7 @@ fn job() -> JobRecord {
         counts: TaskCounts([1_000_000, 0, 0, 0, 0, 0, 0]),
         ended_unix_ms: None,
         cancel_requested: false,
+        given_up: None,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Metadata: jobs, tasks and the snapshots they need, tokens and the nodes they let in, in one SQLite database.
+//! Metadata: jobs, tasks and the snapshots they need, nodes and targets, tokens and the nodes they let in, in one SQLite
+//! database.
 //!
 //! ```text
 //!   commit(ops, done) ──▶ queue ──▶ writer thread: BEGIN, every submission that waits, COMMIT ──▶ done(Ok)
@@ -16,6 +17,7 @@
 
 mod apply;
 mod error;
+mod fleet;
 mod identity;
 mod op;
 mod prefix;
@@ -28,7 +30,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
-use haul_types::{Digest, JobId, JobRecord, NodeId, TaskId, TaskRecord};
+use haul_types::{Digest, JobId, JobRecord, NodeId, NodeRecord, TargetRecord, TaskId, TaskRecord};
 
 pub use error::{CommitError, ReadError};
 pub use identity::{CertificateRow, EnrolledNode, IdentityOp, IdentityRefusal, TokenRecord, TokenUse};
@@ -46,6 +48,7 @@ pub(crate) const SCHEMA: Schema = Schema {
     migrations: &[
         include_str!("metadata/schema/0001.sql"),
         include_str!("metadata/schema/0002.sql"),
+        include_str!("metadata/schema/0003.sql"),
     ],
 };
 
@@ -130,6 +133,16 @@ impl Metadata {
     /// Every job that has not ended, oldest first, as of one moment: what a controller starts with.
     pub fn active(&self) -> Result<Vec<ActiveJob>, ReadError> {
         self.reader("active jobs")?.active()
+    }
+
+    /// Every node, in order of name.
+    pub fn nodes(&self) -> Result<Vec<NodeRecord>, ReadError> {
+        self.reader("nodes")?.nodes()
+    }
+
+    /// Every target, in order of name.
+    pub fn targets(&self) -> Result<Vec<TargetRecord>, ReadError> {
+        self.reader("targets")?.targets()
     }
 
     /// The roots of every snapshot that a job, a task's outputs or logs, or a reference that has not run out at

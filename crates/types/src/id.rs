@@ -186,16 +186,17 @@ impl NodeName {
     }
 }
 
+impl std::borrow::Borrow<str> for NodeName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl TryFrom<String> for NodeName {
     type Error = NotANodeName;
 
     fn try_from(name: String) -> Result<Self, NotANodeName> {
-        let good = (1..=63).contains(&name.len())
-            && name.as_bytes()[0].is_ascii_alphanumeric()
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-        if good {
+        if is_name(&name) {
             Ok(Self(name))
         } else {
             Err(NotANodeName(name))
@@ -323,6 +324,67 @@ impl TryFrom<String> for TokenId {
 impl From<TokenId> for String {
     fn from(id: TokenId) -> Self {
         id.to_string()
+    }
+}
+
+/// Whether `text` can name a node or a target.
+fn is_name(text: &str) -> bool {
+    (1..=63).contains(&text.len())
+        && text.as_bytes()[0].is_ascii_alphanumeric()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+/// The name of a target: as that of a node, because a node's name stands for that node alone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct TargetName(String);
+
+/// Text that cannot name a target.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0:?} cannot name a target: use 1 to 63 letters, digits, `-`, `_` and `.`, beginning with a letter or digit"
+)]
+pub struct NotATargetName(String);
+
+impl TargetName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for TargetName {
+    type Error = NotATargetName;
+
+    fn try_from(name: String) -> Result<Self, NotATargetName> {
+        if is_name(&name) {
+            Ok(Self(name))
+        } else {
+            Err(NotATargetName(name))
+        }
+    }
+}
+
+impl FromStr for TargetName {
+    type Err = NotATargetName;
+
+    fn from_str(text: &str) -> Result<Self, NotATargetName> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl From<TargetName> for String {
+    fn from(name: TargetName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for TargetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -6,18 +6,28 @@
 
 pub mod digest;
 pub mod id;
+pub mod node;
 pub mod quantity;
 pub mod record;
+pub mod resources;
 pub mod role;
+pub mod scheduling;
 pub mod spec;
 pub mod state;
 pub mod stream;
 
 pub use digest::Digest;
-pub use id::{Attempt, AttemptId, JobId, NodeId, NodeName, NotAnAttemptId, TaskId, TaskIndex, TokenId};
+pub use id::{
+    Attempt, AttemptId, JobId, NodeId, NodeName, NotAnAttemptId, TargetName, TaskId, TaskIndex, TokenId,
+};
+pub use node::{
+    Admission, Enforcement, Gpu, Inventory, Labels, NodeRecord, NodeState, Placement, TargetRecord,
+};
 pub use quantity::{ByteSize, deserialize_duration, parse_duration};
 pub use record::{JobRecord, TaskCounts, TaskRecord};
+pub use resources::{Cpus, Resources};
 pub use role::Role;
+pub use scheduling::{Loss, OnDisconnect, Priority, RetryOn, RetryPolicy, Scheduling};
 pub use spec::{ArraySpec, EnvironmentSpec, JobSpec, Requirements};
 pub use state::{ExitStatus, Reason, TaskState, Transition};
 pub use stream::{StreamKey, StreamKind};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Attempt, Digest, ExitStatus, JobId, JobSpec, TaskId, TaskState, Transition};
+use crate::{Attempt, Digest, ExitStatus, JobId, JobSpec, Reason, TaskId, TaskState, Transition};
 
 /// A job as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct JobRecord {
     pub counts: TaskCounts,
     /// Somebody asked for the whole job to stop: a task that has no record of its own counts as canceled.
     pub cancel_requested: bool,
+    /// Nothing more of it is started, for this reason: a task that has no record of its own counts as failed.
+    #[serde(default)]
+    pub given_up: Option<Reason>,
 }
 
 /// Tasks in each state.

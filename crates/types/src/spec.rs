@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, TaskIndex};
+use crate::{Digest, Scheduling, TaskIndex};
 
 /// A job, as submitted. It does not change afterwards; `haul rerun` submits a copy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct JobSpec {
     pub timeout: Option<Duration>,
     /// The time between TERM and KILL when it is stopped.
     pub grace: Duration,
+    /// Where it may run, before whom, and what becomes of it when something else fails.
+    #[serde(default)]
+    pub scheduling: Scheduling,
 }
 
 impl JobSpec {

@@ -93,11 +93,18 @@ pub enum Reason {
     Lost = 11,
     /// An earlier attempt was lost; this one waits for a slot.
     Retried = 12,
+    /// It waited for a node longer than its limit.
+    QueueTimedOut = 14,
+    /// Its attempts took agents or supervisors down again and again: nothing more of it is started.
+    Quarantined = 15,
+    /// Its node could not be reached for as long as its policy allows: the attempt there is given up, and another one
+    /// waits.
+    Replaced = 16,
 }
 
 impl Reason {
     /// Every reason, in order of number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Submitted,
         Self::Assigned,
         Self::Started,
@@ -110,6 +117,9 @@ impl Reason {
         Self::OutputsFailed,
         Self::Lost,
         Self::Retried,
+        Self::QueueTimedOut,
+        Self::Quarantined,
+        Self::Replaced,
     ];
 
     /// The word, as printed and stored.
@@ -128,6 +138,9 @@ impl Reason {
             Self::OutputsFailed => "outputs_failed",
             Self::Lost => "lost",
             Self::Retried => "retried",
+            Self::QueueTimedOut => "queue_timed_out",
+            Self::Quarantined => "quarantined",
+            Self::Replaced => "replaced",
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use haul_types::{Attempt, AttemptId, JobId, JobRecord, JobSpec, NodeName, TaskId, TaskIndex, TaskRecord};
+use haul_types::{
+    Admission, Attempt, AttemptId, Inventory, JobId, JobRecord, JobSpec, NodeName, NodeRecord, TargetName,
+    TargetRecord, TaskId, TaskIndex, TaskRecord,
+};
 
 use crate::task::Update;
 
@@ -24,16 +27,7 @@ pub enum Event {
         task: Option<TaskIndex>,
     },
     /// An agent said hello.
-    Connected {
-        /// Its node.
-        node: NodeName,
-        /// Tells this session from the ones before.
-        session: u64,
-        /// Tasks that it runs at a time.
-        slots: u32,
-        /// What it holds.
-        held: Vec<Held>,
-    },
+    Connected(Box<Hello>),
     /// An agent's session ended.
     Disconnected {
         /// Its node.
@@ -48,6 +42,54 @@ pub enum Event {
         /// In order of time.
         updates: Vec<Update>,
     },
+    /// Somebody says whether a node is to be given work.
+    Admit {
+        /// The node.
+        node: NodeName,
+        /// Whether it is.
+        admission: Admission,
+    },
+    /// A node is gone for good, and all that it had with it.
+    RemoveNode {
+        /// The node.
+        node: NodeName,
+        /// Even if it is connected: whoever says so cuts its session off.
+        connected: bool,
+    },
+    /// A target is declared.
+    PutTarget(TargetRecord),
+    /// A target is taken back.
+    RemoveTarget(TargetName),
+    /// Time has passed: see [`super::Dispatch::next_deadline`].
+    Tick,
+}
+
+/// An agent's hello.
+#[derive(Clone, Debug)]
+pub struct Hello {
+    /// Its node.
+    pub node: NodeName,
+    /// Tells this session from the ones before.
+    pub session: u64,
+    /// What tells its state directory from every other; empty if it does not say.
+    pub instance: String,
+    /// What it has.
+    pub inventory: Inventory,
+    /// What it holds.
+    pub held: Vec<Held>,
+}
+
+/// What is to be stored of nodes and targets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FleetChange {
+    /// A node as it is now.
+    PutNode(NodeRecord),
+    /// A node is forgotten.
+    RemoveNode(NodeName),
+    /// A target as it is now.
+    PutTarget(TargetRecord),
+    /// A target is forgotten.
+    RemoveTarget(TargetName),
 }
 
 /// An attempt that a node holds when it says hello.
@@ -103,12 +145,16 @@ pub struct Effects {
     pub jobs: Vec<JobRecord>,
     /// Tasks as they are now, each once.
     pub tasks: Vec<TaskRecord>,
+    /// What changed of nodes and targets, in order.
+    pub fleet: Vec<FleetChange>,
+    /// Jobs whose nodes came or went, though no record of theirs changed.
+    pub news: Vec<JobId>,
     /// To be sent when those are durable, in order.
     pub messages: Vec<Message>,
 }
 
 /// Why an event was refused; nothing has changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The job is not among those that have not ended.
     #[error("no job {0} is in progress")]
@@ -119,4 +165,41 @@ pub enum Refused {
     /// A job of this id is in progress already.
     #[error("job {0} is there already")]
     DuplicateJob(JobId),
+    /// There is no such node.
+    #[error("there is no node {0}")]
+    UnknownNode(NodeName),
+    /// The node is connected, so it is not gone.
+    #[error("node {0} is connected: stop its agent first, so that no job of its is harmed")]
+    NodeConnected(NodeName),
+    /// There is neither a target nor a node of that name.
+    #[error("there is no target or node {target}{}", enumerated(.known))]
+    UnknownTarget {
+        /// What was asked for.
+        target: TargetName,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// Another target of that name is declared.
+    #[error("target {0} is declared already, and is another one: remove it first")]
+    DuplicateTarget(TargetName),
+    /// Another agent has the name, and jobs.
+    #[error(
+        "node {node} is known as another agent, which has {attempts} jobs: give this one another name; or, if that \
+         one is gone for good, say so by `haul node rm {node}`"
+    )]
+    NameTaken {
+        /// The name.
+        node: NodeName,
+        /// What the other one has.
+        attempts: usize,
+    },
+}
+
+/// What there is, in words.
+fn enumerated(names: &[String]) -> String {
+    if names.is_empty() {
+        "; there is none yet".to_owned()
+    } else {
+        format!("; there are {}", names.join(", "))
+    }
 }

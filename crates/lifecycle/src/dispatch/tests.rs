@@ -5,12 +5,22 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::placement;
 use crate::task::Update;
-use haul_types::{ArraySpec, EnvironmentSpec, ExitStatus};
+use haul_types::{
+    Admission, ArraySpec, ByteSize, Cpus, Enforcement, EnvironmentSpec, ExitStatus, Inventory, Labels,
+    RetryOn, Scheduling, TargetName,
+};
+
+mod fault_stories;
+mod placement_stories;
 
 fn spec(array: Option<&str>) -> Arc<JobSpec> {
+    scheduled(array, Scheduling::default())
+}
+
+fn scheduled(array: Option<&str>, scheduling: Scheduling) -> Arc<JobSpec> {
     Arc::new(JobSpec {
+        scheduling,
         name: "t".into(),
         command: vec!["true".into()],
         snapshot: haul_types::Digest::of(b""),
@@ -53,6 +63,31 @@ fn update(attempt: AttemptId, state: TaskState) -> Update {
     }
 }
 
+fn needs(cpus: u32) -> Scheduling {
+    Scheduling {
+        resources: Resources {
+            cpus: Cpus::whole(cpus),
+            memory: ByteSize(0),
+        },
+        ..Scheduling::default()
+    }
+}
+
+fn inventory(slots: u32, labels: &[(&str, &str)]) -> Inventory {
+    let labels = labels
+        .iter()
+        .map(|&(key, value)| (key.to_owned(), value.to_owned()));
+    Inventory {
+        capacity: Resources {
+            cpus: Cpus::whole(slots),
+            memory: ByteSize(u64::from(slots) << 30),
+        },
+        labels: labels.collect::<Labels>(),
+        gpus: Vec::new(),
+        enforces: Enforcement::default(),
+    }
+}
+
 /// A world around a [`Dispatch`]: what was stored, and agents that hold what they were told to run.
 #[derive(Default)]
 struct World {
@@ -63,17 +98,55 @@ struct World {
     held: BTreeMap<u8, BTreeSet<AttemptId>>,
     connected: BTreeSet<u8>,
     slots: BTreeMap<u8, u32>,
+    most_slots: BTreeMap<u8, u32>,
+    nodes: BTreeMap<NodeName, NodeRecord>,
+    targets: BTreeMap<String, TargetRecord>,
     ever_assigned: BTreeSet<AttemptId>,
+    /// In the order of their assignment.
+    assignments: Vec<(AttemptId, NodeName)>,
     session: u64,
+    /// A controller that was restarted does not know which tasks were sent ahead.
+    restarted: bool,
     now: u64,
+    /// Milliseconds that each step takes; 1 makes every task a short one.
+    pace: u64,
 }
 
 impl World {
+    /// A world where time passes slowly enough that no task is a short one.
+    fn unhurried() -> Self {
+        Self {
+            pace: 1000,
+            ..Self::default()
+        }
+    }
+
+    fn clock(&self) -> Now {
+        Now {
+            unix_ms: self.now,
+            monotonic: Duration::from_millis(self.now),
+        }
+    }
+
+    fn submit(&mut self, number: u64, spec: Arc<JobSpec>) {
+        self.step(Event::Submit { id: id(number), spec }, true);
+    }
+
     fn step(&mut self, event: Event, deliver: bool) {
-        self.now += 1;
-        let Ok(effects) = self.dispatch.step(event, self.now) else {
-            return;
-        };
+        drop(self.try_step(event, deliver));
+    }
+
+    fn try_step(&mut self, event: Event, deliver: bool) -> Result<(), Refused> {
+        self.now += self.pace.max(1);
+        let effects = self.dispatch.step(event, self.clock())?;
+        for change in effects.fleet {
+            match change {
+                FleetChange::PutNode(node) => drop(self.nodes.insert(node.name.clone(), node)),
+                FleetChange::RemoveNode(name) => drop(self.nodes.remove(&name)),
+                FleetChange::PutTarget(target) => drop(self.targets.insert(target.name.to_string(), target)),
+                FleetChange::RemoveTarget(name) => drop(self.targets.remove(name.as_str())),
+            }
+        }
         for job in effects.jobs {
             if let Some(before) = self.jobs.get(&job.id) {
                 assert!(
@@ -104,14 +177,21 @@ impl World {
                         let attempt = AttemptId::new(job, index, attempt);
                         assert!(self.ever_assigned.insert(attempt), "{attempt} was assigned twice");
                         assert_eq!(
+                            self.nodes[&node].admission,
+                            Admission::Open,
+                            "{node} is not to be given work"
+                        );
+                        self.assignments.push((attempt, node.clone()));
+                        assert_eq!(
                             self.tasks[&attempt.task].attempt, attempt.attempt,
                             "assigned before it was stored"
                         );
-                        let live = self
-                            .held
-                            .values()
-                            .flatten()
-                            .filter(|held| held.task == attempt.task);
+                        let replaceable = self.jobs[&job].spec.scheduling.on_disconnect != OnDisconnect::Wait;
+                        let live = self.held.iter().filter(|(number, held)| {
+                            // What was given up may go on where nobody can reach it, if the job's policy says so.
+                            let lost = replaceable && !self.connected.contains(number);
+                            !lost && held.iter().any(|held| held.task == attempt.task)
+                        });
                         assert_eq!(live.count(), 0, "two live attempts at {}", attempt.task);
                         if deliver {
                             self.held.entry(number(&node)).or_default().insert(attempt);
@@ -120,10 +200,9 @@ impl World {
                 }
                 Message::Acknowledge { node, attempts } => {
                     for attempt in attempts {
-                        assert!(
-                            self.tasks[&attempt.task].state.is_terminal()
-                                || self.tasks[&attempt.task].attempt > attempt.attempt
-                        );
+                        let task = &self.tasks[&attempt.task];
+                        let over = task.state.is_terminal() || task.state == TaskState::Queued;
+                        assert!(over || task.attempt > attempt.attempt, "{attempt} is not over");
                         self.held.entry(number(&node)).or_default().remove(&attempt);
                     }
                 }
@@ -136,6 +215,7 @@ impl World {
             }
         }
         self.check_counts();
+        Ok(())
     }
 
     fn check_counts(&self) {
@@ -145,10 +225,10 @@ impl World {
                 counts[task.state as usize - 1] += 1;
             }
             let touched: u32 = counts.iter().sum();
-            let rest = if job.cancel_requested {
-                TaskState::Canceled
-            } else {
-                TaskState::Queued
+            let rest = match (job.given_up, job.cancel_requested) {
+                (Some(_), _) => TaskState::Failed,
+                (None, true) => TaskState::Canceled,
+                (None, false) => TaskState::Queued,
             };
             counts[rest as usize - 1] += job.counts.total() - touched;
             assert_eq!(
@@ -164,15 +244,52 @@ impl World {
                 );
             }
         }
+        for status in self.dispatch.nodes().filter(|_| !self.restarted) {
+            let most = inventory(self.most_slots[&number(&status.record.name)], &[]).capacity;
+            assert!(
+                most.covers(status.used),
+                "more is placed than there ever was: {status:?}"
+            );
+        }
+        if self.pace > 1 {
+            self.check_room();
+        }
+    }
+
+    /// Where nothing is sent ahead, all that a node holds fits it, counted from outside.
+    fn check_room(&self) {
         for status in self.dispatch.nodes() {
-            assert!(status.busy <= placement::capacity(status.slots.max(4), Some(Duration::ZERO)));
+            let sum = |sum: Resources, attempt: &AttemptId| {
+                sum.plus(self.jobs[&attempt.task.job].spec.scheduling.resources)
+            };
+            let held = self.dispatch.attempts_on(&status.record.name);
+            let held = held.iter().fold(Resources::NONE, sum);
+            // A node that came back with less may still have what it had.
+            let most = inventory(self.most_slots[&number(&status.record.name)], &[]).capacity;
+            assert!(
+                most.covers(held),
+                "{} holds {held:?}: {status:?}",
+                status.record.name
+            );
         }
     }
 
     fn connect(&mut self, number: u8, slots: u32) {
+        self.connect_as(number, slots, "", &[]).unwrap();
+    }
+
+    fn connect_as(
+        &mut self,
+        number: u8,
+        slots: u32,
+        instance: &str,
+        labels: &[(&str, &str)],
+    ) -> Result<(), Refused> {
         self.session += 1;
         self.connected.insert(number);
         self.slots.insert(number, slots);
+        let most = self.most_slots.entry(number).or_default();
+        *most = slots.max(*most);
         let held = self.held.entry(number).or_default().iter().map(|&attempt| Held {
             attempt,
             stored_as_ended: self
@@ -180,20 +297,46 @@ impl World {
                 .get(&attempt.task)
                 .is_some_and(|task| task.state.is_terminal() && task.attempt == attempt.attempt),
         });
-        let held = held.collect();
-        self.step(
-            Event::Connected {
-                node: node(number),
-                session: self.session,
-                slots,
-                held,
-            },
-            true,
-        );
+        let hello = Hello {
+            node: node(number),
+            session: self.session,
+            instance: instance.to_owned(),
+            inventory: inventory(slots, labels),
+            held: held.collect(),
+        };
+        self.try_step(Event::Connected(Box::new(hello)), true)
+    }
+
+    fn disconnect(&mut self, number: u8) {
+        self.connected.remove(&number);
+        let (node, session) = (node(number), self.session);
+        // What is assigned at this very moment is lost with the connection.
+        self.step(Event::Disconnected { node, session }, false);
+    }
+
+    /// A node says that its oldest attempt came into these states.
+    fn says(&mut self, number: u8, states: &[TaskState]) {
+        let attempt = *self.held[&number].first().expect("the node holds an attempt");
+        self.says_of(number, attempt, states);
+    }
+
+    fn says_of(&mut self, number: u8, attempt: AttemptId, states: &[TaskState]) {
+        for &state in states {
+            let (node, updates) = (node(number), vec![update(attempt, state)]);
+            self.step(Event::Updates { node, updates }, true);
+        }
+    }
+
+    fn waits_for(&self, number: u64) -> String {
+        let why = self.dispatch.waiting_for(id(number), self.clock());
+        why.expect("the job waits")
     }
 
     fn restart(&mut self) {
+        self.restarted = true;
         let mut dispatch = Dispatch::default();
+        let (nodes, targets) = (self.nodes.values().cloned(), self.targets.values().cloned());
+        dispatch.restore_fleet(nodes.collect(), targets.collect(), self.clock());
         for id in self.order.iter().filter(|id| !self.jobs[id].state.is_terminal()) {
             let job = &self.jobs[id];
             let records: Vec<TaskRecord> = self
@@ -204,14 +347,18 @@ impl World {
                 .collect();
             let (first, many) = job.spec.array.map_or((0, 1), |array| (array.first, array.len()));
             let untouched = (first..first + many)
-                .filter(|index| !job.cancel_requested && records.iter().all(|task| task.id.index != *index))
+                .filter(|index| {
+                    !job.cancel_requested
+                        && job.given_up.is_none()
+                        && records.iter().all(|task| task.id.index != *index)
+                })
                 .map(|index| index..index + 1);
             let untouched = untouched.collect();
             let active = records
                 .into_iter()
                 .filter(|task| !task.state.is_terminal())
                 .collect();
-            dispatch.restore(job.clone(), active, untouched);
+            dispatch.restore(job.clone(), active, untouched, self.clock());
         }
         self.dispatch = dispatch;
         for number in std::mem::take(&mut self.connected) {
@@ -233,34 +380,77 @@ enum Act {
     Progress(u8, usize, u8),
     Forget(u8),
     Restart,
+    Admit(u8, u8),
+    Remove(u8),
+    Wait(u64),
 }
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        3 => (0u8..4).prop_map(Act::Submit),
+        4 => (0u8..9).prop_map(Act::Submit),
         1 => (0u8..12, proptest::option::of(0u32..8)).prop_map(|(job, task)| Act::Cancel(job, task)),
         2 => (0u8..3, 1u32..4).prop_map(|(node, slots)| Act::Connect(node, slots)),
         1 => (0u8..3).prop_map(Act::Disconnect),
         12 => (0u8..3, any::<usize>(), 2u8..8).prop_map(|(node, which, state)| Act::Progress(node, which, state)),
         1 => (0u8..3).prop_map(Act::Forget),
         1 => Just(Act::Restart),
+        1 => (0u8..3, 0u8..3).prop_map(|(node, admission)| Act::Admit(node, admission)),
+        1 => (0u8..3).prop_map(Act::Remove),
+        1 => (1u64..40_000).prop_map(Act::Wait),
     ]
 }
 
-fn run(acts: Vec<Act>) -> World {
-    let mut world = World::default();
+/// Jobs of every kind: of one task or many, small and large, patient and not, sure of themselves and not.
+fn kind(kind: u8) -> Arc<JobSpec> {
+    let waits = Some(Duration::from_secs(20));
+    let after = Duration::from_secs(5);
+    let scheduling = match kind {
+        4 => needs(2),
+        5 => needs(3),
+        6 => Scheduling {
+            queue_timeout: waits,
+            priority: 5.try_into().unwrap(),
+            ..needs(1)
+        },
+        7 => Scheduling {
+            on_disconnect: OnDisconnect::Replace { after },
+            retries: haul_types::RetryPolicy {
+                limit: Some(2),
+                on: RetryOn::Any,
+            },
+            ..needs(1)
+        },
+        8 => Scheduling {
+            target: Some("t".parse::<TargetName>().unwrap()),
+            queue_timeout: waits,
+            ..needs(2)
+        },
+        _ => Scheduling::default(),
+    };
+    let array = match kind {
+        1 | 6 => Some("1-5"),
+        2 | 7 => Some("3-9%2"),
+        3 => Some("0-2%1"),
+        _ => None,
+    };
+    scheduled(array, scheduling)
+}
+
+fn run(acts: Vec<Act>, mut world: World) -> World {
     let mut submitted = 0;
+    world.step(
+        Event::PutTarget(TargetRecord {
+            name: "t".parse().unwrap(),
+            nodes: [node(0), node(2)].into(),
+            labels: Labels::new(),
+            placement: haul_types::Placement::Pack,
+        }),
+        true,
+    );
     for act in acts {
         match act {
-            Act::Submit(kind) => {
-                let array = [None, Some("1-5"), Some("3-9%2"), Some("0-2%1")][kind as usize];
-                world.step(
-                    Event::Submit {
-                        id: id(submitted),
-                        spec: spec(array),
-                    },
-                    true,
-                );
+            Act::Submit(number) => {
+                world.submit(submitted, kind(number));
                 submitted += 1;
             }
             Act::Cancel(job, task) => world.step(
@@ -271,16 +461,22 @@ fn run(acts: Vec<Act>) -> World {
                 true,
             ),
             Act::Connect(number, slots) => world.connect(number, slots),
-            Act::Disconnect(number) => {
-                world.connected.remove(&number);
-                // What is assigned at this very moment is lost with the connection.
-                world.step(
-                    Event::Disconnected {
-                        node: node(number),
-                        session: world.session,
-                    },
-                    false,
-                );
+            Act::Disconnect(number) => world.disconnect(number),
+            Act::Admit(number, admission) => world.step(
+                Event::Admit {
+                    node: node(number),
+                    admission: Admission::ALL[admission as usize],
+                },
+                true,
+            ),
+            Act::Remove(number) => {
+                let connected = false;
+                let node = node(number);
+                world.step(Event::RemoveNode { node, connected }, true);
+            }
+            Act::Wait(ms) => {
+                world.now += ms;
+                world.step(Event::Tick, true);
             }
             Act::Progress(number, which, state) if world.connected.contains(&number) => {
                 let held: Vec<AttemptId> = world.held.entry(number).or_default().iter().copied().collect();
@@ -312,17 +508,20 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_history_keeps_the_invariants_and_every_job_ends(acts in proptest::collection::vec(act(), 1..120)) {
-        let mut world = run(acts);
-        // Now the world turns kind: every node comes back, and every attempt succeeds.
+    fn every_history_keeps_the_invariants_and_every_job_ends(
+        acts in proptest::collection::vec(act(), 1..120),
+        pace in prop_oneof![Just(1u64), Just(1000)],
+    ) {
+        let mut world = run(acts, World { pace, ..World::default() });
+        // Now the world turns kind: every node comes back, takes work, has room, and every attempt succeeds.
         for number in 0..3 {
-            world.connect(number, 2);
+            world.connect(number, 3);
+            world.step(Event::Admit { node: node(number), admission: Admission::Open }, true);
         }
         for _ in 0..2000 {
             let next = world.held.iter().find_map(|(&number, held)| held.first().map(|&attempt| (number, attempt)));
             let Some((number, attempt)) = next else { break };
-            let updates = vec![update(attempt, TaskState::Running), update(attempt, TaskState::Succeeded)];
-            world.step(Event::Updates { node: node(number), updates }, true);
+            world.says_of(number, attempt, &[TaskState::Running, TaskState::Succeeded]);
         }
         for job in world.jobs.values() {
             prop_assert!(job.state.is_terminal(), "{:?} never ended", job);
@@ -431,7 +630,7 @@ fn an_update_of_a_stale_attempt_changes_nothing_and_is_acknowledged() {
         node: node(0),
         updates: vec![update(stale, TaskState::Succeeded)],
     };
-    let effects = world.dispatch.step(event, 99).unwrap();
+    let effects = world.dispatch.step(event, world.clock()).unwrap();
     assert!(effects.tasks.is_empty() && effects.jobs.is_empty());
     assert_eq!(
         effects.messages,
@@ -440,27 +639,4 @@ fn an_update_of_a_stale_attempt_changes_nothing_and_is_acknowledged() {
             attempts: vec![stale]
         }]
     );
-}
-
-#[test]
-fn a_waiting_job_says_what_would_have_to_change() {
-    let mut world = World::default();
-    world.step(
-        Event::Submit {
-            id: id(1),
-            spec: spec(None),
-        },
-        true,
-    );
-    assert!(world.dispatch.waiting_for(id(1)).unwrap().contains("no agent"));
-    world.connect(0, 1);
-    world.step(
-        Event::Submit {
-            id: id(2),
-            spec: spec(Some("1-3%1")),
-        },
-        true,
-    );
-    assert!(world.dispatch.waiting_for(id(2)).unwrap().contains("1 slots"));
-    assert_eq!(world.dispatch.waiting_for(id(1)), None);
 }

@@ -4,14 +4,15 @@ use haul_types::{Digest, ExitStatus, JobId, JobRecord, TaskRecord};
 use rusqlite::{CachedStatement, Connection, ffi, params};
 
 use super::error::CommitError;
+use super::fleet;
 use super::identity;
 use super::op::Op;
 use super::timeline;
 
 const INSERT_JOB: &str = "
     INSERT INTO job (id, seq, name, state, created_unix_ms, ended_unix_ms, cancel_requested,
-                     queued, preparing, running, finalizing, succeeded, failed, canceled)
-    VALUES (?1, (SELECT coalesce(max(seq), 0) + 1 FROM job), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+                     queued, preparing, running, finalizing, succeeded, failed, canceled, given_up)
+    VALUES (?1, (SELECT coalesce(max(seq), 0) + 1 FROM job), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 const INSERT_SPEC: &str = "INSERT INTO job_spec (job, snapshot, spec) VALUES (?1, ?2, ?3)";
 const PUT_TASK: &str = "
     INSERT INTO task (job, task_index, state, attempt, node, exit, outputs, logs,
@@ -24,7 +25,7 @@ const PUT_TASK: &str = "
         cancel_requested = excluded.cancel_requested";
 const PUT_JOB: &str = "
     UPDATE job SET state = ?2, ended_unix_ms = ?3, queued = ?4, preparing = ?5, running = ?6, finalizing = ?7,
-                   succeeded = ?8, failed = ?9, canceled = ?10, cancel_requested = ?11
+                   succeeded = ?8, failed = ?9, canceled = ?10, cancel_requested = ?11, given_up = ?12
     WHERE id = ?1";
 const REMOVE_JOB: &str = "DELETE FROM job WHERE id = ?1";
 const PUT_SNAPSHOT_REF: &str = "
@@ -77,6 +78,10 @@ impl<'c> Applier<'c> {
             Op::PutTask(task) => self.put_task(task, blob),
             Op::PutJob(job) => self.put_job(job),
             Op::RemoveJob(id) => self.run(REMOVE_JOB, params![id_number(*id)]),
+            Op::PutNode(node) => fleet::put_node(self.connection, node),
+            Op::RemoveNode(name) => self.run(fleet::REMOVE_NODE, params![name.as_str()]),
+            Op::PutTarget(target) => fleet::put_target(self.connection, target),
+            Op::RemoveTarget(name) => self.run(fleet::REMOVE_TARGET, params![name.as_str()]),
             Op::PutSnapshotRef { root, until_unix_ms } => {
                 self.run(PUT_SNAPSHOT_REF, params![root.as_bytes(), number(*until_unix_ms)])
             }
@@ -123,6 +128,7 @@ impl<'c> Applier<'c> {
                 succeeded,
                 failed,
                 canceled,
+                job.given_up.map(|reason| reason as u8),
             ])
             .map_err(|error| {
                 if constraint(&error) == Some(ffi::SQLITE_CONSTRAINT_PRIMARYKEY) {
@@ -185,6 +191,7 @@ impl<'c> Applier<'c> {
             failed,
             canceled,
             job.cancel_requested,
+            job.given_up.map(|reason| reason as u8),
         ])?;
         if changed == 1 {
             Ok(())

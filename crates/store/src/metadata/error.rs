@@ -48,6 +48,15 @@ pub enum CommitError {
         #[source]
         source: std::sync::Arc<serde_json::Error>,
     },
+    /// The same of a node or a target.
+    #[error("{what} cannot be stored")]
+    UnstorableFleet {
+        /// Which.
+        what: String,
+        /// The reason.
+        #[source]
+        source: std::sync::Arc<serde_json::Error>,
+    },
     /// The writer's thread has died; the controller has to be started again.
     #[error("the writer of the metadata has died")]
     Closed,

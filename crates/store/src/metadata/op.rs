@@ -1,6 +1,6 @@
 //! What a submission can do.
 
-use haul_types::{Digest, JobId, JobRecord, TaskRecord};
+use haul_types::{Digest, JobId, JobRecord, NodeName, NodeRecord, TargetName, TargetRecord, TaskRecord};
 
 use super::identity::IdentityOp;
 
@@ -12,10 +12,18 @@ pub enum Op {
     InsertJob(JobRecord),
     /// Adds a task's row or replaces it; refused if its job is unknown.
     PutTask(TaskRecord),
-    /// Sets what changes of a job (its state, its counts, its end, the wish that it stop); refused if it is unknown.
+    /// Sets what changes of a job (its state, its counts, its end, the wish that it stop, that it is given up); refused if it is unknown.
     PutJob(JobRecord),
     /// Removes a job and its tasks; nothing if it is unknown.
     RemoveJob(JobId),
+    /// Adds a node or replaces it.
+    PutNode(NodeRecord),
+    /// Removes a node; nothing if it is unknown.
+    RemoveNode(NodeName),
+    /// Adds a target or replaces it.
+    PutTarget(TargetRecord),
+    /// Removes a target; nothing if it is unknown.
+    RemoveTarget(TargetName),
     /// Keeps a snapshot alive until a time, whether or not a job names it: between its upload and the submission.
     /// Replaces an earlier time.
     PutSnapshotRef {

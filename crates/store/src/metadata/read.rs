@@ -2,21 +2,23 @@
 
 use std::ops::RangeInclusive;
 
-use haul_types::{Digest, JobId, JobRecord, TaskCounts, TaskId, TaskRecord, TaskState};
+use haul_types::{
+    Digest, JobId, JobRecord, NodeRecord, TargetRecord, TaskCounts, TaskId, TaskRecord, TaskState,
+};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Params, Row, params};
 
 use super::apply::{exit_of, id_number, number};
 use super::error::ReadError;
 use super::row::{ActiveJob, JobCursor, JobFilter, JobSummary, TaskFilter};
-use super::{extend_ranges, timeline};
+use super::{extend_ranges, fleet, timeline};
 use crate::database::{self, PooledConnection, ReadPool};
 
 /// The columns that [`summary`] and [`job_row`] read.
 macro_rules! job_columns {
     () => {
         "id, seq, name, state, created_unix_ms, ended_unix_ms,
-         queued, preparing, running, finalizing, succeeded, failed, canceled, cancel_requested"
+         queued, preparing, running, finalizing, succeeded, failed, canceled, cancel_requested, given_up"
     };
 }
 /// The columns that [`task_row`] reads.
@@ -156,6 +158,18 @@ impl<'a> Reader<'a> {
         self.told(active(&self.connection))
     }
 
+    pub(super) fn nodes(&self) -> Result<Vec<NodeRecord>, ReadError> {
+        self.told(collect(&self.connection, fleet::NODES, [], |row| {
+            fleet::node(row)?.map_err(|(row, problem)| damaged(row, problem))
+        }))
+    }
+
+    pub(super) fn targets(&self) -> Result<Vec<TargetRecord>, ReadError> {
+        self.told(collect(&self.connection, fleet::TARGETS, [], |row| {
+            fleet::target(row)?.map_err(|(row, problem)| damaged(row, problem))
+        }))
+    }
+
     pub(super) fn live_snapshots(&self, now_unix_ms: u64) -> Result<Vec<Digest>, ReadError> {
         self.told(collect(
             &self.connection,
@@ -182,6 +196,20 @@ impl<'a> Reader<'a> {
             let tasks = concat!("SELECT ", task_columns!(), " FROM task");
             find_damage(&transaction, tasks, |row| task_row(row).map(drop), &mut problems)?;
             super::identity::read::find_damaged(&transaction, &mut problems)?;
+            let node = |row: &Row<'_>| fleet::node(row)?.map_err(|(row, problem)| damaged(row, problem));
+            find_damage(
+                &transaction,
+                fleet::NODES,
+                |row| node(row).map(drop),
+                &mut problems,
+            )?;
+            let target = |row: &Row<'_>| fleet::target(row)?.map_err(|(row, problem)| damaged(row, problem));
+            find_damage(
+                &transaction,
+                fleet::TARGETS,
+                |row| target(row).map(drop),
+                &mut problems,
+            )?;
             Ok(problems)
         })();
         self.told(result)
@@ -311,7 +339,7 @@ fn summary(row: &Row<'_>) -> Result<JobSummary, Fault> {
 fn job_row(row: &Row<'_>) -> Result<JobRecord, Fault> {
     let summary = summary(row)?;
     let id = summary.id;
-    let spec = match row.get_ref(14)? {
+    let spec = match row.get_ref(15)? {
         ValueRef::Text(json) => serde_json::from_slice(json)
             .map_err(|error| damaged(format!("job {id}"), format!("its specification: {error}")))?,
         _ => return Err(damaged(format!("job {id}"), "it has no specification")),
@@ -324,6 +352,11 @@ fn job_row(row: &Row<'_>) -> Result<JobRecord, Fault> {
         counts: summary.counts,
         ended_unix_ms: summary.ended_unix_ms,
         cancel_requested: row.get(13)?,
+        given_up: row
+            .get::<_, Option<u8>>(14)?
+            .map(timeline::reason)
+            .transpose()
+            .map_err(|problem| damaged(format!("job {id}"), problem))?,
     })
 }
 

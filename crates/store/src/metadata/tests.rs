@@ -9,7 +9,8 @@ mod versions;
 use std::sync::mpsc;
 
 use haul_types::{
-    Digest, EnvironmentSpec, ExitStatus, JobId, JobSpec, Reason, TaskCounts, TaskId, TaskState, Transition,
+    Admission, ByteSize, Cpus, Digest, Enforcement, EnvironmentSpec, ExitStatus, Gpu, Inventory, JobId,
+    JobSpec, NodeName, Placement, Reason, Resources, Scheduling, TaskCounts, TaskId, TaskState, Transition,
 };
 
 use super::*;
@@ -29,6 +30,7 @@ fn spec(name: &str) -> JobSpec {
         array: None,
         timeout: None,
         grace: std::time::Duration::from_secs(10),
+        scheduling: Scheduling::default(),
     }
 }
 
@@ -41,6 +43,38 @@ fn job(bits: u64) -> JobRecord {
         counts: TaskCounts([1, 0, 0, 0, 0, 0, 0]),
         ended_unix_ms: None,
         cancel_requested: bits.is_multiple_of(2),
+        given_up: None,
+    }
+}
+
+fn node(name: &str) -> NodeRecord {
+    NodeRecord {
+        name: NodeName::try_from(name.to_owned()).unwrap(),
+        instance: "0123".to_owned(),
+        inventory: Inventory {
+            capacity: Resources {
+                cpus: Cpus::whole(8),
+                memory: ByteSize(64 << 30),
+            },
+            labels: [("gpu".to_owned(), "a100".to_owned())].into(),
+            gpus: vec![Gpu {
+                name: "A100".to_owned(),
+                uuid: "GPU-1".to_owned(),
+                memory: ByteSize(80 << 30),
+            }],
+            enforces: Enforcement::default(),
+        },
+        admission: Admission::Draining,
+        last_seen_unix_ms: 1_790_000_000_000,
+    }
+}
+
+fn target(name: &str) -> TargetRecord {
+    TargetRecord {
+        name: name.parse().unwrap(),
+        nodes: [node("box1").name].into(),
+        labels: node("box1").inventory.labels,
+        placement: Placement::Pack,
     }
 }
 
@@ -123,6 +157,36 @@ fn what_was_put_is_read_back_and_after_reopening() {
     let store = Metadata::open(directory.path()).unwrap();
     assert_eq!(store.job(id(5)).unwrap().unwrap(), ended);
     assert_eq!(store.tasks(id(5), &tasks_from(0, 9, &[])).unwrap(), rows);
+}
+
+#[test]
+fn nodes_targets_and_why_a_job_was_given_up_are_read_back() {
+    let (directory, store) = open();
+    let mut given_up = job(4);
+    commit(&store, vec![Op::InsertJob(given_up.clone())]).unwrap();
+    given_up.given_up = Some(Reason::Quarantined);
+    let other = NodeRecord {
+        admission: Admission::Open,
+        ..node("box2")
+    };
+    let ops = vec![
+        Op::PutJob(given_up.clone()),
+        Op::PutNode(other),
+        Op::PutNode(node("box2")),
+        Op::PutNode(node("box1")),
+        Op::PutNode(node("box3")),
+        Op::RemoveNode(node("box3").name),
+        Op::PutTarget(target("gpu")),
+        Op::PutTarget(target("old")),
+        Op::RemoveTarget(target("old").name),
+    ];
+    commit(&store, ops).unwrap();
+    drop(store);
+    let store = Metadata::open(directory.path()).unwrap();
+    assert_eq!(store.job(given_up.id).unwrap(), Some(given_up));
+    assert_eq!(store.nodes().unwrap(), [node("box1"), node("box2")]);
+    assert_eq!(store.targets().unwrap(), [target("gpu")]);
+    assert_eq!(store.check().unwrap(), Vec::<String>::new());
 }
 
 #[test]

@@ -81,7 +81,8 @@ pub(super) fn state(number: i64) -> Result<TaskState, String> {
         .ok_or_else(|| format!("unknown state {number}"))
 }
 
-fn reason(number: u8) -> Result<Reason, String> {
+/// The reason of a number.
+pub(super) fn reason(number: u8) -> Result<Reason, String> {
     Reason::ALL
         .into_iter()
         .find(|&reason| reason as u8 == number)
@@ -94,15 +95,20 @@ mod tests {
     use proptest::prelude::*;
 
     fn transition() -> impl Strategy<Value = Transition> {
-        (0..7usize, 0..12usize, ".{0,20}", any::<u32>(), any::<u64>()).prop_map(
-            |(state, reason, detail, attempt, at_unix_ms)| Transition {
+        (
+            0..7usize,
+            0..Reason::ALL.len(),
+            ".{0,20}",
+            any::<u32>(),
+            any::<u64>(),
+        )
+            .prop_map(|(state, reason, detail, attempt, at_unix_ms)| Transition {
                 state: TaskState::ALL[state],
                 reason: Reason::ALL[reason],
                 detail,
                 attempt,
                 at_unix_ms,
-            },
-        )
+            })
     }
 
     proptest! {

@@ -74,6 +74,8 @@ impl Model {
                 self.tasks.retain(|task, _| task.job != *id);
                 true
             }
+            // Not among the steps.
+            Op::PutNode(_) | Op::RemoveNode(_) | Op::PutTarget(_) | Op::RemoveTarget(_) => true,
             Op::PutSnapshotRef { .. } | Op::RemoveSnapshotRefs { .. } | Op::Identity(_) => true,
         }
     }

@@ -11,12 +11,15 @@ use rusqlite::Connection;
 use super::*;
 
 /// The digests of the released migrations: a released file never changes.
-const RELEASED: [&str; 2] = [
+const RELEASED: [&str; 3] = [
     "42166769fe9532f2069d0a0303e6aac258680cf14877da7d65b83d22a454dc8c",
     "c05a76c38d96008751ad29e23e6d26534ec0301eeca5bbccacb36f569a018538",
+    "68ab5e4a7692d67b46bb53e3d0ae3ddbe3870f99369f1ad1a2b913a5e967db56",
 ];
 /// The first version that has tokens and nodes.
 const WITH_IDENTITY: u32 = 2;
+/// The first version that has targets, and what nodes have.
+const WITH_FLEET: u32 = 3;
 
 fn fixture_path(version: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/metadata-v{version}.sql"))
@@ -74,6 +77,10 @@ fn every_version_migrates() {
             tasks,
             "version {version}"
         );
+        if version >= WITH_FLEET {
+            assert_eq!(store.nodes().unwrap(), [node("box1")], "version {version}");
+            assert_eq!(store.targets().unwrap(), [target("gpu")], "version {version}");
+        }
         assert_eq!(store.live_snapshots(5).unwrap().len(), 3, "version {version}");
         let (tokens, nodes) = if version < WITH_IDENTITY {
             (vec![], vec![])
@@ -152,6 +159,7 @@ fn dump_the_newest_version() {
     let (job, tasks) = expected();
     let mut ops = vec![Op::InsertJob(job)];
     ops.extend(tasks.into_iter().map(Op::PutTask));
+    ops.extend([Op::PutNode(node("box1")), Op::PutTarget(target("gpu"))]);
     ops.push(Op::PutSnapshotRef {
         root: Digest::of(b"uploaded"),
         until_unix_ms: 5,

@@ -75,10 +75,9 @@ pub(crate) const fn rule(rpc: Rpc) -> Rule {
         }
         Rpc::SnapshotFindMissing | Rpc::SnapshotUpload => NodeOrUser(Submitter),
         Rpc::SnapshotFetch => NodeOrUser(Viewer),
-        Rpc::NodeListNodes
-        | Rpc::NodeListTargets
-        | Rpc::NodeListEnvironments
-        | Rpc::NodeGetController => User(Viewer),
+        Rpc::NodeListNodes | Rpc::NodeListTargets | Rpc::NodeListEnvironments | Rpc::NodeGetController => {
+            User(Viewer)
+        }
         Rpc::NodeAdmitNode
         | Rpc::NodeRemoveNode
         | Rpc::NodeCreateTarget

@@ -180,7 +180,7 @@ fn json_is_json_everywhere() {
         &["outputs", "get"],
         &["env", "ls"],
         &["env", "prune"],
-        &["nodes"],
+        &["node", "ls"],
         &["local", "status"],
         &["version"],
         &["doctor"],
@@ -216,7 +216,7 @@ fn quiet_says_nothing_of_its_own_and_nothing_is_coloured_in_a_pipe() {
     for words in [
         &["show"][..],
         &["jobs"],
-        &["nodes"],
+        &["node", "ls"],
         &["doctor"],
         &["local", "status"],
     ] {

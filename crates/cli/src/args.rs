@@ -1,6 +1,7 @@
 //! What was said: the command line as clap reads it. What it means is for the commands to find out.
 
 mod contexts;
+mod fleet;
 mod jobs;
 mod run;
 #[cfg(test)]
@@ -14,6 +15,7 @@ pub use contexts::{
     AuthorityArgs, AuthorityCommand, ContextArgs, ContextCommand, CreateTokenArgs, Expiry, LoginArgs,
     RoleName, TokenArgs, TokenCommand,
 };
+pub use fleet::{NodeArgs, NodeCommand, PlacementName, TargetArgs, TargetCommand};
 pub use jobs::{
     CancelArgs, EnvArgs, EnvCommand, JobTask, JobsArgs, LogsArgs, NotAJobTask, OutputsArgs, OutputsCommand,
     RemoveArgs, RerunArgs, ShowArgs, WaitArgs,
@@ -113,8 +115,6 @@ pub enum Command {
     Rm(RemoveArgs),
     /// List or remove the environments that were built for jobs
     Env(EnvArgs),
-    /// List the machines that run jobs
-    Nodes,
     /// Log in to a shared controller
     Login(LoginArgs),
     /// The controllers that commands can go to
@@ -123,6 +123,10 @@ pub enum Command {
     Token(TokenArgs),
     /// The authority that a shared controller is known by
     Authority(AuthorityArgs),
+    /// Look at the machines that run jobs, and say which of them take work
+    Node(NodeArgs),
+    /// Give machines a name together, to run jobs on any of them
+    Target(TargetArgs),
     /// The private controller that runs jobs on this machine
     Local(LocalArgs),
     /// Check that everything jobs need is there
@@ -136,6 +140,25 @@ Examples:
   haul completions zsh > ~/.zfunc/_haul
   haul completions fish > ~/.config/fish/completions/haul.fish")]
     Completions(CompletionsArgs),
+}
+
+/// After what a task is tried again, as users type it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RetryOnName {
+    /// Only when a machine, an agent or a supervisor failed
+    #[default]
+    Infrastructure,
+    /// After any failure
+    Any,
+}
+
+impl From<RetryOnName> for haul_types::RetryOn {
+    fn from(name: RetryOnName) -> Self {
+        match name {
+            RetryOnName::Infrastructure => Self::Infrastructure,
+            RetryOnName::Any => Self::Any,
+        }
+    }
 }
 
 /// `haul local`.

@@ -9,7 +9,7 @@ use haul_types::{ExitStatus, Reason, TaskState};
 pub const USAGE: u8 = 2;
 /// Detached, or waited long enough: the job goes on.
 pub const GOES_ON: u8 = 3;
-/// The job's own time limit ended it.
+/// A time limit of the job ended it: its own, or that of its waiting.
 pub const TIMED_OUT: u8 = 124;
 /// The job could not be prepared, was lost, or Haul failed.
 pub const INFRASTRUCTURE: u8 = 125;
@@ -49,7 +49,7 @@ fn code_of(state: TaskState, reason: Option<Reason>, exit: Option<ExitStatus>) -
     match (state, reason) {
         (TaskState::Succeeded, _) => 0,
         (TaskState::Canceled, _) => CANCELED,
-        (TaskState::Failed, Some(Reason::TimedOut)) => TIMED_OUT,
+        (TaskState::Failed, Some(Reason::TimedOut | Reason::QueueTimedOut)) => TIMED_OUT,
         (TaskState::Failed, Some(Reason::StartFailed)) => NOT_STARTED,
         (TaskState::Failed, Some(Reason::Exited) | None) => {
             // A failure without an exit status, or with a good one, is none of the script's.
@@ -86,7 +86,9 @@ mod tests {
         assert_eq!(failed(Reason::Exited, Some(ExitStatus::Signal(9))), 137);
         assert_eq!(failed(Reason::TimedOut, Some(ExitStatus::Signal(15))), TIMED_OUT);
         assert_eq!(failed(Reason::EnvironmentFailed, None), INFRASTRUCTURE);
+        assert_eq!(failed(Reason::QueueTimedOut, None), TIMED_OUT);
         assert_eq!(failed(Reason::Lost, None), INFRASTRUCTURE);
+        assert_eq!(failed(Reason::Quarantined, None), INFRASTRUCTURE);
         assert_eq!(failed(Reason::StartFailed, None), NOT_STARTED);
         assert_eq!(
             failed(Reason::OutputsFailed, Some(ExitStatus::Code(0))),

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`args`] | what was said: the command line, as clap reads it |
 //! | [`run`] | `haul run`: what the words mean, sending the directory, following the job to its end |
-//! | [`query`] | `jobs`, `show`, `logs`, `wait`, `nodes`: questions about jobs |
+//! | [`query`] | `jobs`, `show`, `logs`, `wait`: questions about jobs |
+//! | [`fleet`] | `node`, `target`: the machines |
 //! | [`change`] | `cancel`, `rerun`, `rm`, `outputs`, `env`: wishes |
 //! | [`checks`] | `doctor`, `version`, `local`: the installation itself |
 //! | [`local`] | the private controller: where it is, starting it |
@@ -23,6 +24,7 @@ pub mod contexts;
 pub mod daemon;
 pub mod exit;
 pub mod failure;
+mod fleet;
 mod interrupt;
 pub mod local;
 pub mod output;
@@ -92,7 +94,8 @@ async fn dispatch(command: Command, context: &mut Context) -> Result<Exit, Failu
         Command::Rerun(args) => change::rerun::rerun(args, context).await,
         Command::Rm(args) => change::remove::remove(args, context).await,
         Command::Env(args) => change::environments::environments(args, context).await,
-        Command::Nodes => query::nodes::nodes(context).await,
+        Command::Node(args) => fleet::nodes::node(args, context).await,
+        Command::Target(args) => fleet::targets::target(args, context).await,
         Command::Login(args) => change::login::login(args, context).await,
         Command::Context(args) => change::contexts::contexts(args, context).await,
         Command::Token(args) => change::tokens::tokens(args, context).await,

@@ -4,6 +4,7 @@
 mod contexts;
 mod environments;
 mod events;
+mod fleet;
 mod job;
 mod jobs;
 mod json;
@@ -27,9 +28,10 @@ pub(crate) use contexts::{
 pub use environments::{EnvironmentsReport, RemovedReport};
 pub use events::Event;
 pub(crate) use events::sums;
+pub use fleet::{NodeReport, NodesReport, TargetReport, TargetsReport};
 pub use job::JobReport;
 pub use jobs::JobsReport;
-pub use machine::{Check, DoctorReport, LocalReport, NodesReport, VersionReport};
+pub use machine::{Check, DoctorReport, LocalReport, VersionReport};
 pub use outputs::{FetchedReport, OutputsReport};
 
 use crate::failure::Failure;

@@ -1,8 +1,7 @@
-//! Questions about jobs and about the machines that run them.
+//! Questions about jobs.
 
 pub(crate) mod jobs;
 pub(crate) mod logs;
-pub(crate) mod nodes;
 pub(crate) mod show;
 pub(crate) mod wait;
 

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use array::exit_of as exit_of_array;
 pub(crate) use program::find_on_path;
+pub(crate) use sending::tell_unplaceable;
 pub(crate) use sink::Sink;
 
 use haul_client::{Client, Task};
@@ -30,6 +31,7 @@ use crate::change::outputs;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::fleet;
 use crate::output::{Event, Mode};
 
 /// Runs what was asked for.
@@ -44,6 +46,9 @@ pub(crate) async fn run(args: Box<RunArgs>, context: &mut Context) -> Result<Exi
     }
     let local = context.local()?;
     let client = context.client().await?;
+    if let Some(target) = &plan.scheduling.target {
+        fleet::ensure_known(&client, target).await?;
+    }
     let (id, spec) = sending::submit(&client, &plan, &local, context).await?;
     context.output.event(&Event::Submitted {
         id,

@@ -81,7 +81,9 @@ impl Client {
     }
 
     async fn nodes_named(&self, name: &str) -> Result<Vec<Node>, CallError> {
-        let request = v1::ListNodesRequest { name: name.to_owned() };
+        let request = v1::ListNodesRequest {
+            name: name.to_owned(),
+        };
         let call = async || client::nodes(self.calls()).list_nodes(request.clone()).await;
         let nodes = repeated(call).await?.into_inner().nodes;
         Ok(nodes.into_iter().map(node_from).collect::<Result<_, _>>()?)
@@ -100,7 +102,9 @@ impl Client {
 
     /// Forgets a node that is gone for good.
     pub async fn remove_node(&self, name: &str) -> Result<(), CallError> {
-        let request = v1::RemoveNodeRequest { node: name.to_owned() };
+        let request = v1::RemoveNodeRequest {
+            node: name.to_owned(),
+        };
         let call = async || client::nodes(self.calls()).remove_node(request.clone()).await;
         repeated(call).await?;
         Ok(())
@@ -108,7 +112,11 @@ impl Client {
 
     /// The declared targets, in order of name.
     pub async fn targets(&self) -> Result<Vec<Target>, CallError> {
-        let call = async || client::nodes(self.calls()).list_targets(v1::ListTargetsRequest {}).await;
+        let call = async || {
+            client::nodes(self.calls())
+                .list_targets(v1::ListTargetsRequest {})
+                .await
+        };
         let targets = repeated(call).await?.into_inner().targets;
         let target = |message: v1::Target| {
             Ok(Target {
@@ -132,7 +140,9 @@ impl Client {
 
     /// Takes a target back.
     pub async fn remove_target(&self, name: &TargetName) -> Result<(), CallError> {
-        let request = v1::RemoveTargetRequest { name: name.to_string() };
+        let request = v1::RemoveTargetRequest {
+            name: name.to_string(),
+        };
         let call = async || client::nodes(self.calls()).remove_target(request.clone()).await;
         repeated(call).await?;
         Ok(())

@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueHint};
-use haul_types::{ArraySpec, ByteSize, parse_duration};
+use haul_types::{
+    ArraySpec, ByteSize, Cpus, OnDisconnect, Priority, RetryPolicy, TargetName, parse_duration,
+};
+
+use super::RetryOnName;
 
 /// Run a script, or any program, in a copy of its directory
 #[derive(Clone, Debug, Default, Args)]
@@ -25,6 +29,16 @@ Where it runs:
   uv.lock), unless --python PATH, --requirements, --project or --no-env say otherwise. What the
   script leaves in ./outputs is kept: see --fetch-outputs.
 
+  On any machine that takes work, or with --target on the nodes of that name; where --cpus and
+  --memory are free. Jobs of a higher --priority go first, then those that came first; a large
+  job has a node kept free for it, so that small ones do not overtake it for ever.
+
+What goes wrong:
+  An attempt that certainly never started is made up for, twice unless --retries says how often.
+  One that was lost after it started, with its machine or supervisor, is repeated only if --retries
+  is given; the script's own failure only with --retry-on any as well. A job whose attempts take
+  agents or supervisors down three times is quarantined: nothing more of it is started.
+
 Ctrl-C asks whether to stop the job or to leave it running; a second one leaves it running at
 once. Without a terminal, SIGINT and SIGTERM stop the job and wait for its end; a second one
 leaves at once. A closed terminal or a closed standard output leaves the job running.
@@ -33,8 +47,8 @@ Exit codes:
   the script's own; 128 + N if signal N ended it
   2    something in the command is wrong; there is no job
   3    detached: the job goes on
-  124  the job ran longer than --timeout
-  125  the job could not be prepared or was lost, or Haul itself failed
+  124  the job ran longer than --timeout, or waited longer than --queue-timeout
+  125  the job could not be prepared, was lost or quarantined, or Haul itself failed
   126  the program could not be started
   130  the job was canceled
   141  standard output was closed; the job goes on
@@ -46,6 +60,7 @@ Examples:
   haul run --python 3.11 --requirements dev.txt train.py
   haul run --timeout 2h --env WANDB_API_KEY train.py
   haul run --array 1-100%8 sweep.py           a hundred tasks, eight at a time; see HAUL_TASK_INDEX
+  haul run --target gpu --cpus 4 --memory 16GB train.py
   haul run -d train.py                        print the job's id and leave
   haul run -- make -j8 check"
 )]
@@ -116,6 +131,53 @@ pub struct RunArgs {
     /// Build no environment: run with what the machine has
     #[arg(long, help_heading = "Environment")]
     pub no_env: bool,
+    /// Where to run: a target (`haul target ls`), or a node by its name [default: anywhere]
+    #[arg(long, value_name = "NAME", help_heading = "Scheduling")]
+    pub target: Option<TargetName>,
+    /// Processors for each task, as in 4 or 0.5
+    #[arg(long, value_name = "N", default_value = "1", help_heading = "Scheduling")]
+    pub cpus: Cpus,
+    /// Memory for each task, as in 16GB [default: nothing is asked]
+    #[arg(long, value_name = "SIZE", help_heading = "Scheduling")]
+    pub memory: Option<ByteSize>,
+    /// Who goes first: -100 to 100, higher before lower
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "0",
+        allow_negative_numbers = true,
+        help_heading = "Scheduling"
+    )]
+    pub priority: Priority,
+    /// How often a task is tried again [default: 2, only if it certainly never started]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(..=i64::from(RetryPolicy::MAX)),
+        help_heading = "Scheduling"
+    )]
+    pub retries: Option<u32>,
+    /// After what it is tried again
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "WHAT",
+        requires = "retries",
+        help_heading = "Scheduling"
+    )]
+    pub retry_on: RetryOnName,
+    /// Give up when no node has taken it within this time
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Scheduling")]
+    pub queue_timeout: Option<Duration>,
+    /// When its node cannot be reached: wait for it, or replace[:DURATION] to start elsewhere after a time (10m)
+    #[arg(
+        long,
+        value_name = "WHAT",
+        default_value = "wait",
+        help_heading = "Scheduling"
+    )]
+    pub on_disconnect: OnDisconnect,
     /// The script or program and its arguments
     #[arg(
         required = true,

@@ -21,7 +21,7 @@ pub(crate) async fn rerun(args: RerunArgs, context: &mut Context) -> Result<Exit
     let client = context.client().await?;
     let spec = find(&client, &args.job).await?.spec;
     let id = JobId::random();
-    client.submit(id, &spec).await.map_err(|error| match error {
+    let submitted = client.submit(id, &spec).await.map_err(|error| match error {
         SubmitError::SnapshotMissing => {
             Failure::usage(format!("the directory of job {} is no longer there", args.job))
                 .help("run it from your own directory again: haul run")
@@ -33,6 +33,7 @@ pub(crate) async fn rerun(args: RerunArgs, context: &mut Context) -> Result<Exit
         name: &spec.name,
         detached: args.detach,
     });
+    run::tell_unplaceable(&submitted, context);
     if args.detach {
         return Ok(Exit::SUCCESS);
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use haul_types::ByteSize;
+use haul_types::{ByteSize, NodeState};
 
 use super::version::BUILD;
 use crate::context::Context;
@@ -101,11 +101,11 @@ async fn controller(local: &Local) -> Vec<Check> {
         Err(error) => broken("controller", with_source(&error)),
     });
     checks.push(match client.nodes().await {
-        Ok(nodes) if nodes.iter().any(|node| node.connected) => Check {
+        Ok(nodes) if nodes.iter().any(is_connected) => Check {
             name: "agent",
             found: Ok(nodes
                 .iter()
-                .filter(|node| node.connected)
+                .filter(|node| is_connected(node))
                 .map(|node| node.name.clone())
                 .collect::<Vec<_>>()
                 .join(", ")),
@@ -118,6 +118,10 @@ async fn controller(local: &Local) -> Vec<Check> {
         Err(error) => broken("agent", with_source(&error)),
     });
     checks
+}
+
+fn is_connected(node: &haul_client::Node) -> bool {
+    node.state != NodeState::Unreachable
 }
 
 fn program(name: &'static str, help: &str, needed: bool) -> Check {

@@ -1,7 +1,10 @@
 //! One job, or one task of it: what was asked for and what happened.
 
 use haul_client::{JobDetails, Task};
-use haul_types::{EnvironmentSpec, ExitStatus, JobSpec, Requirements, StreamKind, Transition};
+use haul_types::{
+    EnvironmentSpec, ExitStatus, JobSpec, OnDisconnect, Requirements, Resources, Scheduling, StreamKind,
+    Transition,
+};
 use serde_json::{Value, json};
 
 use super::events::sums;
@@ -36,7 +39,12 @@ impl Report for JobReport<'_> {
             None => (job.state, self.only_task().and_then(|task| task.exit)),
         };
         let exit = exit.map(|exit| format!(" ({exit})")).unwrap_or_default();
-        line("state", format!("{}{exit}", drawing.state(state)));
+        let away = self
+            .task
+            .or(self.only_task())
+            .is_some_and(|task| task.unreachable);
+        let away = if away { ", unreachable" } else { "" };
+        line("state", format!("{}{away}{exit}", drawing.state(state)));
         if self.task.is_none() && spec.array.is_some() {
             line("tasks", sums(&job.counts));
         }
@@ -54,9 +62,13 @@ impl Report for JobReport<'_> {
         if let Some(limit) = spec.timeout {
             line("timeout", duration(limit));
         }
+        for (name, value) in scheduling(&spec.scheduling) {
+            line(name, value);
+        }
         if let Some(task) = self.task.or(self.only_task()) {
             if let Some(node) = &task.node {
-                line("node", printable(node).into_owned());
+                let away = if task.unreachable { " (unreachable)" } else { "" };
+                line("node", format!("{}{away}", printable(node)));
             }
             let streams: Vec<String> = StreamKind::ALL
                 .into_iter()
@@ -209,6 +221,58 @@ fn environment(spec: &EnvironmentSpec) -> String {
     }
 }
 
+/// What was asked of the scheduler, as far as it is not the usual.
+fn scheduling(scheduling: &Scheduling) -> Vec<(&'static str, String)> {
+    let usual = Scheduling::default();
+    let mut lines = Vec::new();
+    if let Some(target) = &scheduling.target {
+        lines.push(("target", target.to_string()));
+    }
+    if scheduling.resources != usual.resources {
+        let Resources { cpus, memory } = scheduling.resources;
+        let memory = if memory.0 > 0 {
+            format!(", {memory} of memory")
+        } else {
+            String::new()
+        };
+        let plural = if cpus.millis() == 1000 { "" } else { "s" };
+        lines.push(("needs", format!("{cpus} CPU{plural}{memory}")));
+    }
+    if scheduling.priority != usual.priority {
+        lines.push(("priority", scheduling.priority.to_string()));
+    }
+    if let Some(limit) = scheduling.retries.limit {
+        lines.push((
+            "retries",
+            format!("{limit}, on {}", scheduling.retries.on.as_str()),
+        ));
+    }
+    if let Some(limit) = scheduling.queue_timeout {
+        lines.push(("queue limit", duration(limit)));
+    }
+    if let OnDisconnect::Replace { after } = scheduling.on_disconnect {
+        lines.push(("if cut off", format!("replaced after {}", duration(after))));
+    }
+    lines
+}
+
+fn scheduling_json(scheduling: &Scheduling) -> Value {
+    let replace_after = match scheduling.on_disconnect {
+        OnDisconnect::Wait => None,
+        OnDisconnect::Replace { after } => Some(after.as_secs_f64()),
+    };
+    json!({
+        "target": scheduling.target,
+        "cpus": f64::from(scheduling.resources.cpus.millis()) / 1000.0,
+        "memory_bytes": scheduling.resources.memory.0,
+        "priority": scheduling.priority,
+        "retries": scheduling.retries.limit,
+        "retry_on": scheduling.retries.on,
+        "queue_timeout_seconds": scheduling.queue_timeout.map(|limit| limit.as_secs_f64()),
+        "replace_after_seconds": replace_after,
+    })
+}
+
 fn spec_json(spec: &JobSpec) -> Value {
     json!({
         "command": spec.command,
@@ -219,6 +283,7 @@ fn spec_json(spec: &JobSpec) -> Value {
         "array": spec.array.map(|array| array.to_string()),
         "timeout_seconds": spec.timeout.map(|timeout| timeout.as_secs_f64()),
         "grace_seconds": spec.grace.as_secs_f64(),
+        "scheduling": scheduling_json(&spec.scheduling),
     })
 }
 
@@ -232,6 +297,7 @@ fn task_json(task: &Task) -> Value {
         "state": task.state,
         "attempt": task.attempt,
         "node": task.node,
+        "unreachable": task.unreachable,
         "exit": exit_json(task.exit),
         "timeline": task.timeline.iter().map(transition_json).collect::<Vec<_>>(),
         "outputs": task.outputs,

@@ -1,59 +1,12 @@
-//! The installation: controller, nodes, checks, version.
+//! The installation: controller, checks, version.
 
 use anstyle::AnsiColor;
-use haul_client::{Controller, Node};
+use haul_client::Controller;
 use serde_json::{Value, json};
 
-use super::{Drawing, Report, table};
+use super::{Drawing, Report};
 use crate::local::Local;
 use crate::text::{duration, printable};
-
-/// `haul nodes`.
-#[derive(Debug)]
-pub struct NodesReport<'a>(pub &'a [Node]);
-
-impl Report for NodesReport<'_> {
-    fn people(&self, _: &Drawing) -> String {
-        if self.0.is_empty() {
-            return "no nodes\n".to_owned();
-        }
-        let mut table = table::new(["NODE", "AGENT", "BUSY", "VERSION"]);
-        for node in self.0 {
-            let agent = if node.connected { "connected" } else { "away" };
-            table.add_row([
-                printable(&node.name).into_owned(),
-                agent.to_owned(),
-                format!("{}/{}", node.busy, node.slots),
-                printable(&node.version).into_owned(),
-            ]);
-        }
-        table::text(&table)
-    }
-
-    fn json(&self) -> Value {
-        let nodes: Vec<Value> = self
-            .0
-            .iter()
-            .map(|node| {
-                json!({
-                    "name": node.name,
-                    "version": node.version,
-                    "slots": node.slots,
-                    "busy": node.busy,
-                    "connected": node.connected,
-                })
-            })
-            .collect();
-        json!({ "nodes": nodes })
-    }
-
-    fn quiet(&self) -> String {
-        self.0
-            .iter()
-            .map(|node| format!("{}\n", printable(&node.name)))
-            .collect()
-    }
-}
 
 /// `haul local status`.
 #[derive(Debug)]

@@ -62,6 +62,7 @@ fn failed_task(index: u32) -> Task {
         outputs: Some(Digest::of(b"outputs")),
         logs: None,
         stream_lengths: [0, 2048, 7],
+        unreachable: false,
     }
 }
 
@@ -78,6 +79,7 @@ fn details(array: Option<ArraySpec>, job: Job, tasks: Vec<Task>) -> JobDetails {
             array,
             timeout: Some(std::time::Duration::from_secs(90)),
             grace: std::time::Duration::from_secs(10),
+            scheduling: haul_types::Scheduling::default(),
         },
         tasks,
         waiting_for: String::new(),

@@ -182,7 +182,7 @@ impl<'a> Pass<'a> {
         match event {
             FollowEvent::Log { stream, offset, data } => return Ok(self.on_bytes(stream, offset, data)),
             FollowEvent::Task(task) => {
-                self.context.output.event(&Event::Task(&task));
+                self.on_task(&task);
                 self.task = Some(task);
             }
             FollowEvent::Attempt(attempt) if attempt > 1 => {
@@ -224,6 +224,22 @@ impl<'a> Pass<'a> {
             Ok(()) => Passed::On,
             Err(_) => Passed::NobodyReads,
         }
+    }
+
+    /// The task changed its state, or its node was lost or found again.
+    fn on_task(&mut self, task: &Task) {
+        let was_away = self.task.as_ref().is_some_and(|task| task.unreachable);
+        if task.unreachable == was_away {
+            self.context.output.event(&Event::Task(task));
+            return;
+        }
+        let node = task.node.as_deref().unwrap_or("its node");
+        let node = crate::text::printable(node);
+        self.context.output.event(&Event::Progress(&if task.unreachable {
+            format!("{node} cannot be reached; what it runs goes on there")
+        } else {
+            format!("{node} can be reached again")
+        }));
     }
 
     fn on_setup(&mut self, data: &Bytes) {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use haul_snapshot::scan::ignored_reason;
-use haul_types::{ArraySpec, ByteSize, EnvironmentSpec, JobSpec};
+use haul_types::{ArraySpec, ByteSize, EnvironmentSpec, JobSpec, Resources, RetryPolicy, Scheduling};
 
 use super::program::{self, Program};
 use super::{choice, variables};
@@ -38,6 +38,8 @@ pub(super) struct Plan {
     pub(super) timeout: Option<Duration>,
     /// From TERM to KILL.
     pub(super) grace: Duration,
+    /// Where and when to run.
+    pub(super) scheduling: Scheduling,
     /// The most to send.
     pub(super) max_snapshot: Option<ByteSize>,
 }
@@ -55,6 +57,7 @@ impl Plan {
             array: self.array,
             timeout: self.timeout,
             grace: self.grace,
+            scheduling: self.scheduling.clone(),
         }
     }
 }
@@ -110,6 +113,7 @@ pub(super) fn plan(args: &RunArgs, after_dashes: bool, cwd: &Path) -> Result<Pla
         array: args.array,
         timeout: nonzero_timeout(args.timeout)?,
         grace: args.grace,
+        scheduling: scheduling(args)?,
         max_snapshot: args.max_snapshot,
     })
 }
@@ -176,6 +180,29 @@ fn checked_name(name: &str) -> Result<String, Failure> {
         )));
     }
     Ok(name.to_owned())
+}
+
+fn scheduling(args: &RunArgs) -> Result<Scheduling, Failure> {
+    if args.queue_timeout == Some(Duration::ZERO) {
+        return Err(
+            Failure::usage("--queue-timeout 0 would end the job before it begins")
+                .help("leave it out for no limit"),
+        );
+    }
+    Ok(Scheduling {
+        target: args.target.clone(),
+        resources: Resources {
+            cpus: args.cpus,
+            memory: args.memory.unwrap_or_default(),
+        },
+        priority: args.priority,
+        retries: RetryPolicy {
+            limit: args.retries,
+            on: args.retry_on.into(),
+        },
+        queue_timeout: args.queue_timeout,
+        on_disconnect: args.on_disconnect,
+    })
 }
 
 fn nonzero_timeout(timeout: Option<Duration>) -> Result<Option<Duration>, Failure> {

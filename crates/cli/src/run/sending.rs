@@ -54,7 +54,16 @@ pub(super) async fn submit(
     let handing = client.submit_directory(id, &mut spec, Arc::new(scanned), rescan, counts.clone());
     let (submitted, _) = watched(context, &counts, handing).await?;
     renew_controller(client, &submitted, context).await;
+    tell_unplaceable(&submitted, context);
     Ok((id, spec))
+}
+
+/// Says at once that no node could ever run the job; it waits all the same, because nodes may come.
+pub(crate) fn tell_unplaceable(submitted: &Submitted, context: &mut Context) {
+    if let Some(why) = &submitted.unplaceable {
+        let line = format!("job {} waits: {}", submitted.id, printable(why));
+        context.output.event(&Event::Progress(&line));
+    }
 }
 
 /// A cache that cannot be written costs time, not the job.

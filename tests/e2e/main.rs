@@ -13,4 +13,5 @@ mod environments;
 mod faults;
 mod outputs;
 mod run;
+mod scheduling;
 mod stopping;

@@ -36,7 +36,7 @@ pub enum Event<'a> {
         /// The bytes.
         data: &'a [u8],
     },
-    /// An earlier attempt was lost; its output begins anew.
+    /// An earlier attempt came to nothing; the output begins anew.
     Attempt(u32),
     /// The connection to the controller was lost, and is tried again.
     Lost(&'a str),
@@ -67,7 +67,7 @@ impl Event<'_> {
             Self::Progress(text) => drawing.dim(text),
             Self::Sums(job) => drawing.dim(&sums(&job.counts)),
             Self::Attempt(attempt) => drawing.dim(&format!(
-                "attempt {attempt}: the one before was lost; its output begins anew"
+                "attempt {attempt}: the one before came to nothing; its output begins anew"
             )),
             Self::Lost(why) => drawing.dim(&format!(
                 "the connection was lost ({}); trying again",

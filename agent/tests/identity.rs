@@ -1,5 +1,7 @@
 //! Joining and renewing, against a controller that has a real authority and is as unreliable as the test wants.
 
+#![allow(clippy::unwrap_used, reason = "what a test sets up may panic")]
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};

@@ -1,5 +1,7 @@
 //! `haul-controller init`, and the configuration file that it leaves.
 
+#![allow(clippy::unwrap_used, reason = "what a test sets up may panic")]
+
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Output};

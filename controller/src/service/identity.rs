@@ -87,13 +87,11 @@ impl IdentityService for IdentityCalls {
 
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
         let identity = self.identity()?;
-        let (name, id) = match Principal::of(&request) {
-            Principal::Node { name, id } | Principal::ExpiredNode { name, id } => (name, id),
-            _ => {
-                return Err(Status::unauthenticated(
-                    "only a node renews a certificate, and by the one that it has",
-                ));
-            }
+        let (Principal::Node { name, id } | Principal::ExpiredNode { name, id }) = Principal::of(&request)
+        else {
+            return Err(Status::unauthenticated(
+                "only a node renews a certificate, and by the one that it has",
+            ));
         };
         let request = VerifiedRequest::verify(&request.get_ref().request).map_err(|error| invalid(&error))?;
         let granted = identity

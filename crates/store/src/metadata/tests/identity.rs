@@ -87,7 +87,7 @@ fn what_was_put_is_read_back_and_after_reopening() {
     let store = Metadata::open(directory.path()).unwrap();
     assert_eq!(store.token(&used.hash).unwrap(), Some(used));
     assert_eq!(store.tokens().unwrap().len(), 2);
-    assert_eq!(store.enrolled_nodes().unwrap(), [enrolled.clone()]);
+    assert_eq!(store.enrolled_nodes().unwrap(), std::slice::from_ref(&enrolled));
     assert_eq!(store.enrolled_node(id).unwrap(), Some(enrolled));
     assert_eq!(store.check().unwrap(), Vec::<String>::new());
 }

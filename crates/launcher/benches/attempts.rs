@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput};
-use haul_launcher::{AttemptOrder, Launcher, LauncherConfig, SupervisorProgram};
+use haul_launcher::{AttemptOrder, Launcher, LauncherConfig, Limits, SupervisorProgram};
 use haul_types::{AttemptId, JobId};
 
 fn order(directory: &Path, job: JobId, index: u32) -> AttemptOrder {
@@ -21,6 +21,7 @@ fn order(directory: &Path, job: JobId, index: u32) -> AttemptOrder {
         stderr: directory.join("err"),
         timeout: None,
         grace: Duration::from_secs(5),
+        limits: Limits::default(),
     }
 }
 

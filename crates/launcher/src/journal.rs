@@ -39,7 +39,8 @@ const SLOT_BYTES: usize = 512;
 const SLOTS: u64 = 128;
 /// Magic, checksum, sequence number, length.
 const HEADER_BYTES: usize = 4 + 4 + 8 + 2;
-const MAGIC: [u8; 4] = *b"HLJ1";
+/// Its digit counts the forms that records have had: one of another form is no record of this one.
+const MAGIC: [u8; 4] = *b"HLJ2";
 /// Unacknowledged ends that the ring has room for, with the records around them.
 pub(crate) const MAX_UNACKNOWLEDGED: usize = 32;
 

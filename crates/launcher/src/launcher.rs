@@ -18,6 +18,7 @@ mod adopt;
 mod books;
 mod link;
 mod making;
+mod placement;
 mod pool;
 mod remains;
 mod running;
@@ -34,11 +35,14 @@ use std::time::Duration;
 use haul_types::AttemptId;
 
 pub use self::adopt::{AdoptedAttempt, Found};
+pub use self::placement::{Placement, Scope};
 use self::pool::Pool;
 pub use self::running::{RunningAttempt, Stopper};
 pub use self::syncing::SyncError;
+use crate::cgroup::Enforced;
 use crate::order::AttemptOrder;
 use crate::supervisors_dir::{LOCK, SUPERVISORS};
+use crate::user::JobUser;
 
 /// The program that becomes a supervisor: one that calls [`crate::supervisor::main_if_asked`] first.
 #[derive(Clone, Debug)]
@@ -65,13 +69,19 @@ pub struct LauncherConfig {
     pub program: SupervisorProgram,
     /// Supervisors kept beyond those that are busy. Each takes about 2 MiB and no time.
     pub spare: usize,
+    /// Where supervisors and the control groups of their attempts belong.
+    pub placement: Placement,
 }
 
 impl LauncherConfig {
     /// One spare supervisor of `program`.
     #[must_use]
     pub const fn new(program: SupervisorProgram) -> Self {
-        Self { program, spare: 1 }
+        Self {
+            program,
+            spare: 1,
+            placement: Placement::Own,
+        }
     }
 }
 
@@ -200,7 +210,16 @@ impl Launcher {
     /// Dropping the future before it is ready leaves open whether the attempt was started; a started one shows up
     /// at the next [`Launcher::open`] only. Let it finish, and stop the attempt.
     pub async fn start(&self, order: AttemptOrder) -> Result<RunningAttempt, StartError> {
-        RunningAttempt::start(&self.pool, order).await
+        RunningAttempt::start(&self.pool, order, None).await
+    }
+
+    /// The same, as another user.
+    pub(crate) async fn start_as(
+        &self,
+        order: AttemptOrder,
+        user: JobUser,
+    ) -> Result<RunningAttempt, StartError> {
+        RunningAttempt::start(&self.pool, order, Some(user)).await
     }
 
     /// Waits until the end of this attempt is durable: not before may it be told to anybody. It may wait for so long
@@ -216,6 +235,12 @@ impl Launcher {
     /// Forgets the end of this attempt: it is known durably elsewhere.
     pub fn acknowledge(&self, attempt: AttemptId) -> Result<(), AcknowledgeError> {
         self.pool.acknowledge(attempt)
+    }
+
+    /// What can be limited here, found out anew. Makes a scope for it, where there are to be scopes.
+    #[must_use]
+    pub fn enforced(&self) -> Enforced {
+        placement::enforced(self.pool.config())
     }
 
     /// Makes the spare supervisors, so that the first attempts find them warm.

@@ -22,9 +22,11 @@
 //!
 //! What this crate promises: one order starts at most one process; each attempt ends in exactly one [`ExitRecord`],
 //! which says openly when the end is unknown ([`Outcome::Lost`]); when the record is seen, no process of the attempt
-//! is left and its output files have their final length. It does not isolate: users, limits and namespaces are for
-//! whoever makes the order.
+//! is left and its output files have their final length; an order's limits are kept where the node allows it. Attempts run as
+//! the launcher's own user, or, by a launcher that is a process of its own (`privileged`), as users that have no rights.
 
+mod beneath;
+mod cgroup;
 mod frame;
 mod journal;
 pub mod launcher;
@@ -36,9 +38,13 @@ mod process_table;
 mod process_tree;
 pub mod supervisor;
 mod supervisors_dir;
+mod user;
 
+pub use cgroup::{Enforced, Means};
 pub use launcher::{
-    AcknowledgeError, AdoptedAttempt, Found, Launcher, LauncherConfig, OpenError, RunningAttempt, StartError,
-    Stopper, SupervisorProgram, SyncError,
+    AcknowledgeError, AdoptedAttempt, Found, Launcher, LauncherConfig, OpenError, Placement, RunningAttempt,
+    Scope, StartError, Stopper, SupervisorProgram, SyncError,
 };
-pub use order::{AttemptOrder, Boot, ExitRecord, Outcome, StartStep, StopReason, Stopped, Usage};
+pub use order::{
+    AttemptOrder, Boot, ExitRecord, Limits, MilliCpus, Outcome, StartStep, StopReason, Stopped, Usage,
+};

@@ -5,29 +5,34 @@
 //! * by the marks in the environment they were started with;
 //! * by the session of the dead supervisor, where that session's number still means it;
 //! * by the recorded main process, its id checked against the time it was started, and its group;
+//! * by the control groups that its supervisor noted;
 //! * and all that descend from those.
 //!
-//! What escapes: a process that put on another environment, made its own session and lost its parent, all three. And
-//! processes of another user, when the agent has no right to them.
+//! What escapes where there was no control group: a process that put on another environment, made its own session and
+//! lost its parent, all three. And processes of another user, when the launcher has no right to them.
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 
+use crate::cgroup::{kill_left, remove_left};
 use crate::journal::Unfinished;
 use crate::order::Boot;
 use crate::process_table::{all, bears_marks, boot_id, stat};
 use crate::process_tree::{freeze, signal};
+use crate::supervisors_dir::GROUPS;
 
 /// How long processes may take to die. What takes longer waits for a disk that does not answer; the attempt is
 /// reported nevertheless.
 const DEATH_WITHIN: Duration = Duration::from_secs(5);
 
-/// Ends every process of the attempt, and tells how many there were and whether the machine is the same since.
-pub(crate) fn end_processes(unfinished: &Unfinished) -> (Boot, u32) {
+/// Ends every process of the attempt, and tells how many there were and whether the machine is the same since. `directory`
+/// is its supervisor's.
+pub(crate) fn end_processes(unfinished: &Unfinished, directory: &Path) -> (Boot, u32) {
     // A damaged intent: assume the worse, that something may be left.
     let boot = match (&unfinished.intent, boot_id()) {
         (Some(intent), Ok(now)) if intent.boot_id != now => return (Boot::Other, 0),
@@ -35,8 +40,10 @@ pub(crate) fn end_processes(unfinished: &Unfinished) -> (Boot, u32) {
     };
     let give_up_at = Instant::now() + DEATH_WITHIN;
     let mut killed = BTreeSet::new();
+    let groups = noted_groups(directory);
     loop {
         let mut found = find(unfinished);
+        found.extend(kill_left(&groups));
         if found.is_empty() {
             break;
         }
@@ -56,7 +63,14 @@ pub(crate) fn end_processes(unfinished: &Unfinished) -> (Boot, u32) {
             break;
         }
     }
+    remove_left(&groups);
     (boot, u32::try_from(killed.len()).unwrap_or(u32::MAX))
+}
+
+/// The groups of the last attempt that had any; one that was removed since has no members either.
+fn noted_groups(directory: &Path) -> Vec<PathBuf> {
+    let noted = std::fs::read_to_string(directory.join(GROUPS)).unwrap_or_default();
+    noted.lines().map(PathBuf::from).collect()
 }
 
 /// Waits for the ends of these; `false` when the time is over.

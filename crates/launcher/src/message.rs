@@ -4,6 +4,7 @@ use haul_types::AttemptId;
 use serde::{Deserialize, Serialize};
 
 use crate::order::{AttemptOrder, ExitRecord, StopReason};
+use crate::user::JobUser;
 
 /// From the agent. An adopted supervisor hears `Stop` alone.
 #[derive(Debug, Serialize, Deserialize)]
@@ -14,6 +15,8 @@ pub(crate) enum ToSupervisor {
         acknowledged: u64,
         /// What to start.
         order: Box<AttemptOrder>,
+        /// As whom, if not as the supervisor itself.
+        user: Option<JobUser>,
     },
     /// Stop this attempt, if it is the one that runs.
     Stop {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use haul_types::{AttemptId, ExitStatus};
+use haul_types::{AttemptId, ByteSize, ExitStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::octets;
@@ -38,7 +38,35 @@ pub struct AttemptOrder {
     pub timeout: Option<Duration>,
     /// How long it has to end by itself between `SIGTERM` and `SIGKILL`, at a timeout or a cancel.
     pub grace: Duration,
+    /// What it may use.
+    pub limits: Limits,
 }
+
+/// What an attempt may use, all of its processes together; each is enforced where the node allows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Time on processors.
+    pub cpus: Option<MilliCpus>,
+    /// Memory, without a way around it through swap. At least [`Limits::MEMORY_AT_LEAST`].
+    pub memory: Option<ByteSize>,
+    /// Processes and threads.
+    pub pids: Option<u32>,
+}
+
+impl Limits {
+    /// Less memory than this would not let a process be made.
+    pub const MEMORY_AT_LEAST: ByteSize = ByteSize(4 << 20);
+
+    /// Whether nothing is limited.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        self.cpus.is_none() && self.memory.is_none() && self.pids.is_none()
+    }
+}
+
+/// Thousandths of a processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct MilliCpus(pub u32);
 
 /// Why an attempt is to be stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +111,8 @@ pub enum Outcome {
 /// What starting an attempt consists of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StartStep {
+    /// Holding it to its limits.
+    Limit,
     /// Opening the file of its standard output.
     OpenStdout,
     /// Opening the file of its standard error.
@@ -125,6 +155,8 @@ pub struct ExitRecord {
     pub stopped: Option<Stopped>,
     /// Processes that were left when the main process had ended by itself, or when the grace was over, and were ended.
     pub killed_leftovers: u32,
+    /// Processes of it that the kernel killed for want of memory, where that is counted.
+    pub oom_kills: u32,
     /// When it was started, in milliseconds since 1970; for display only.
     pub started_unix_ms: u64,
     /// How long it ran, until no process was left, by the monotonic clock.
@@ -142,6 +174,7 @@ impl ExitRecord {
             outcome: Outcome::Lost(boot),
             stopped: None,
             killed_leftovers: 0,
+            oom_kills: 0,
             started_unix_ms,
             duration: Duration::ZERO,
             usage: Usage::default(),

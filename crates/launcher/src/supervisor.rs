@@ -22,11 +22,12 @@
 mod attempt;
 mod channel;
 mod children;
+mod confine;
 mod spawn;
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -38,17 +39,23 @@ use rustix::process::{getpid, set_child_subreaper, setsid};
 use self::attempt::AttemptError;
 use self::channel::Channel;
 use self::children::Children;
+use self::confine::Confinement;
+use crate::cgroup::{Ground, Site};
 use crate::journal::{self, Journal};
 use crate::message::{FromSupervisor, ToSupervisor};
 use crate::{process_table, supervisors_dir};
 
-/// The first argument that turns the program into a supervisor; the state directory and an id follow.
+/// The first argument that turns the program into a supervisor; the state directory and an id follow, and perhaps
+/// where to make control groups.
 pub const ARGUMENT: &str = "__supervise";
+
+/// The first argument that makes the program say what can be limited where it is.
+pub(crate) const PROBE_ARGUMENT: &str = "__probe-limits";
 
 /// Why a supervisor gave up. Goes to its log.
 #[derive(Debug, thiserror::Error)]
 enum SupervisorError {
-    #[error("usage: {ARGUMENT} <state directory> <id>")]
+    #[error("usage: {ARGUMENT} <state directory> <id> [control groups]")]
     Usage,
     #[error("entering {}", .0.display())]
     Enter(PathBuf, #[source] io::Error),
@@ -75,17 +82,32 @@ enum SupervisorError {
 #[must_use]
 pub fn main_if_asked() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
-    if args.next()? != ARGUMENT {
+    let first = args.next()?;
+    if first == PROBE_ARGUMENT {
+        return Some(say_what_can_be_limited());
+    }
+    if first != ARGUMENT {
         return None;
     }
     close_what_was_inherited();
-    Some(match supervise(args.next(), args.next()) {
+    Some(match supervise(args.next(), args.next(), args.next()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
             ExitCode::FAILURE
         }
     })
+}
+
+fn say_what_can_be_limited() -> ExitCode {
+    let said = postcard::to_stdvec(&Site::find(&Ground::Delegated).enforced())
+        .ok()
+        .map(|bytes| io::stdout().write_all(&bytes));
+    if matches!(said, Some(Ok(()))) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Closes what the agent inherited itself and may not know of: a pipe of the shell that it was started in would stay
@@ -120,6 +142,7 @@ struct Supervisor {
     journal: Journal,
     children: Children,
     identity: Identity,
+    confinement: Confinement,
 }
 
 /// How others recognise this supervisor's session.
@@ -129,12 +152,16 @@ struct Identity {
     boot_id: String,
 }
 
-fn supervise(state_dir: Option<OsString>, id: Option<OsString>) -> Result<(), SupervisorError> {
+fn supervise(
+    state_dir: Option<OsString>,
+    id: Option<OsString>,
+    groups: Option<OsString>,
+) -> Result<(), SupervisorError> {
     let (Some(state_dir), Some(id)) = (state_dir, id.and_then(|id| id.into_string().ok())) else {
         return Err(SupervisorError::Usage);
     };
     let directory = supervisors_dir::of(Path::new(&state_dir), &id);
-    let mut supervisor = Supervisor::set_up(&directory)?;
+    let mut supervisor = Supervisor::set_up(&directory, Ground::from_argument(groups))?;
     supervisor.serve()?;
     if supervisor.journal.is_settled() {
         std::fs::remove_dir_all(&directory).map_err(|error| SupervisorError::Remove(directory, error))
@@ -145,7 +172,7 @@ fn supervise(state_dir: Option<OsString>, id: Option<OsString>) -> Result<(), Su
 }
 
 impl Supervisor {
-    fn set_up(directory: &Path) -> Result<Self, SupervisorError> {
+    fn set_up(directory: &Path, ground: Ground) -> Result<Self, SupervisorError> {
         // Fails only for the leader of a group, which then has no terminal of the agent's either.
         let _ = setsid();
         std::env::set_current_dir(directory).map_err(|e| SupervisorError::Enter(directory.to_owned(), e))?;
@@ -168,6 +195,7 @@ impl Supervisor {
                 start_ticks,
                 boot_id: process_table::boot_id().map_err(SupervisorError::Identity)?,
             },
+            confinement: Confinement::new(ground),
         })
     }
 
@@ -175,13 +203,17 @@ impl Supervisor {
         self.channel.send(&[FromSupervisor::Ready]);
         while let Some(message) = self.channel.receive() {
             match message {
-                ToSupervisor::Run { acknowledged, order } => {
+                ToSupervisor::Run {
+                    acknowledged,
+                    order,
+                    user,
+                } => {
                     self.journal.acknowledge(acknowledged);
                     // Whoever takes over from a dead agent starts nothing that he did not order.
                     if self.channel.is_cut() {
                         return Ok(());
                     }
-                    self.run(*order)?;
+                    self.run(*order, user.as_ref())?;
                     if self.channel.is_adopted() {
                         return Ok(());
                     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use haul_launcher::{AttemptOrder, Launcher, LauncherConfig, SupervisorProgram, supervisor};
+use haul_launcher::{AttemptOrder, Launcher, LauncherConfig, Limits, SupervisorProgram, supervisor};
 use haul_types::{AttemptId, JobId};
 
 fn main() -> ExitCode {
@@ -51,6 +51,7 @@ fn agent(state: &Path, job: &str, attempts: &str, command: &[String]) -> ExitCod
                 stderr: state.join(format!("{index}.err")),
                 timeout: None,
                 grace: Duration::from_secs(1),
+                limits: Limits::default(),
             };
             let mut attempt = launcher.start(order).await.expect("the attempt is started");
             let pid = attempt.started().await.expect("it has a process");

@@ -17,6 +17,7 @@ fn end(index: u32) -> ExitRecord {
         outcome: Outcome::Exited(ExitStatus::Code(index as u8)),
         stopped: None,
         killed_leftovers: 0,
+        oom_kills: 0,
         started_unix_ms: 1,
         duration: Duration::from_millis(u64::from(index)),
         usage: Usage::default(),

@@ -170,7 +170,7 @@ fn look_at(
     pool.note_gone(number, directory.to_owned());
     found.extend(reading.ends.into_iter().map(|(_, end)| Found::Ended(end)));
     if let Some(unfinished) = reading.unfinished {
-        let (boot, killed_leftovers) = end_processes(&unfinished);
+        let (boot, killed_leftovers) = end_processes(&unfinished, directory);
         found.push(Found::Lost {
             attempt: unfinished.attempt,
             boot,

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use super::books::SupervisorNumber;
-use super::{LauncherConfig, StartError};
+use super::{LauncherConfig, Placement, StartError};
 use crate::supervisor::ARGUMENT;
 use crate::supervisors_dir::LOG;
 
@@ -39,12 +39,17 @@ pub(super) fn spawn(
         .open(&log)
         .map_err(prepare(&log))?;
     let (ours, theirs) = StdStream::pair().map_err(prepare(directory))?;
-    let child = Command::new(&config.program.0)
-        .arg0("haul-supervisor")
-        .arg(ARGUMENT)
-        .arg(state_dir)
-        .arg(number.to_string())
-        .env_clear()
+    let mut command = match &config.placement {
+        Placement::Scope(scope) => scope.command(&config.program),
+        Placement::Own | Placement::At(_) => {
+            let mut command = Command::new(&config.program.0);
+            command.arg0("haul-supervisor").env_clear();
+            command
+        }
+    };
+    command.arg(ARGUMENT).arg(state_dir).arg(number.to_string());
+    command.args(config.placement.ground().to_argument());
+    let child = command
         .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::null())
         .stderr(log_file)

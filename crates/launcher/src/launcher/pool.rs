@@ -78,6 +78,10 @@ impl Pool {
         }
     }
 
+    pub(super) const fn config(&self) -> &LauncherConfig {
+        &self.config
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing in here panics halfway through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -199,7 +203,10 @@ impl Pool {
             let begun = reading
                 .unfinished
                 .filter(|unfinished| unfinished.attempt == attempt);
-            (LOST_SEQUENCE, lost(attempt, begun.as_ref()))
+            (
+                LOST_SEQUENCE,
+                lost(attempt, begun.as_ref(), &supervisor.directory),
+            )
         });
         let mut state = self.state();
         if !adopted {

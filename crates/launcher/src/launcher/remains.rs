@@ -12,13 +12,13 @@ use crate::lost::end_processes;
 use crate::order::{ExitRecord, Outcome};
 
 /// The record of an attempt without an end, after whatever is left of it was ended.
-pub(super) fn lost(attempt: AttemptId, begun: Option<&Unfinished>) -> ExitRecord {
+pub(super) fn lost(attempt: AttemptId, begun: Option<&Unfinished>, directory: &Path) -> ExitRecord {
     let nothing_known = Unfinished {
         attempt,
         intent: None,
         main: None,
     };
-    let (boot, killed) = end_processes(begun.unwrap_or(&nothing_known));
+    let (boot, killed) = end_processes(begun.unwrap_or(&nothing_known), directory);
     let started = begun
         .and_then(|b| b.intent.as_ref())
         .map_or(0, |intent| intent.started_unix_ms);

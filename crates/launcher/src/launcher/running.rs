@@ -13,6 +13,7 @@ use super::pool::{Pool, Supervisor};
 use crate::frame;
 use crate::message::{FromSupervisor, ToSupervisor};
 use crate::order::{AttemptOrder, Boot, ExitRecord, StopReason};
+use crate::user::JobUser;
 
 /// Supervisors that are tried for one order. An idle one only dies when somebody kills it.
 const TRIES: usize = 4;
@@ -43,12 +44,17 @@ enum Stage {
 }
 
 impl RunningAttempt {
-    pub(super) async fn start(pool: &Arc<Pool>, order: AttemptOrder) -> Result<Self, StartError> {
+    pub(super) async fn start(
+        pool: &Arc<Pool>,
+        order: AttemptOrder,
+        user: Option<JobUser>,
+    ) -> Result<Self, StartError> {
         let attempt = order.attempt;
         let order = Box::new(order);
         let mut message = ToSupervisor::Run {
             acknowledged: 0,
             order,
+            user,
         };
         for _ in 0..TRIES {
             let mut supervisor = pool.take().await?;

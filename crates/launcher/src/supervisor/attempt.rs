@@ -3,7 +3,7 @@
 //! What becomes of processes that outlast the main one: a script's background children, daemons, workers of a pool.
 //! Nobody waits for them, so they are ended: `SIGTERM`, [`LEFTOVER_GRACE`] to put things in order, `SIGKILL`. More than
 //! [`CROWD`] of them are no leftovers but a fork bomb, and get no grace. Where none is left, nothing is waited for.
-//! On a machine whose cgroup v2 is writable, `cgroup.kill` would do the same in one write; this works everywhere.
+//! An attempt in control groups is killed by those first; the walk works everywhere, and waits for the ends.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
@@ -12,13 +12,16 @@ use haul_types::{AttemptId, ExitStatus};
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, Signal, getpid, kill_process_group};
 
+use super::Supervisor;
 use super::children::{Reaped, wait_for};
-use super::{Supervisor, spawn};
+use super::confine::Started;
+use crate::cgroup::AttemptGroup;
 use crate::journal::{AppendError, Intent, Record};
 use crate::message::{FromSupervisor, ToSupervisor};
 use crate::order::{AttemptOrder, ExitRecord, Outcome, StopReason, Stopped};
 use crate::process_table::stat;
 use crate::process_tree::{descendants, signal};
+use crate::user::JobUser;
 
 /// How long processes that outlast the main one have between `SIGTERM` and `SIGKILL`.
 const LEFTOVER_GRACE: Duration = Duration::from_millis(200);
@@ -58,13 +61,14 @@ struct Live<'a> {
     grace: Duration,
     stopped: Option<Stopped>,
     leftovers: BTreeSet<i32>,
+    group: Option<AttemptGroup>,
     /// When the news of the start is due; `None` once it is told.
     news_at: Option<Instant>,
 }
 
 impl Supervisor {
     /// Runs one attempt to its very end.
-    pub(super) fn run(&mut self, order: AttemptOrder) -> Result<(), AttemptError> {
+    pub(super) fn run(&mut self, order: AttemptOrder, user: Option<&JobUser>) -> Result<(), AttemptError> {
         let attempt = order.attempt;
         let started = Instant::now();
         let started_unix_ms = unix_ms();
@@ -84,6 +88,7 @@ impl Supervisor {
             outcome: Outcome::NotStarted,
             stopped: None,
             killed_leftovers: 0,
+            oom_kills: 0,
             started_unix_ms,
             duration: Duration::ZERO,
             usage: crate::order::Usage::default(),
@@ -92,9 +97,9 @@ impl Supervisor {
         if self.is_stopped_already(attempt) {
             record.stopped = Some(Stopped::Canceled);
         } else {
-            match spawn::spawn(&order) {
+            match self.confinement.start(&order, user) {
                 Err(outcome) => record.outcome = outcome,
-                Ok(main) => {
+                Ok(Started { main, group }) => {
                     let mut live = Live {
                         supervisor: self,
                         attempt,
@@ -105,6 +110,7 @@ impl Supervisor {
                         grace: order.grace,
                         stopped: None,
                         leftovers: BTreeSet::new(),
+                        group,
                         news_at: Some(Instant::now() + NEWS_HELD),
                     };
                     // Arguments and environment may be large, and the attempt may last for days.
@@ -115,6 +121,10 @@ impl Supervisor {
                     }
                     record.stopped = live.stopped;
                     record.killed_leftovers = u32::try_from(live.leftovers.len()).unwrap_or(u32::MAX);
+                    if let Some(group) = live.group.take() {
+                        record.oom_kills = group.oom_kills();
+                        group.remove();
+                    }
                     record.outcome = live.status.map_or(Outcome::NotStarted, Outcome::Exited);
                     record.usage = self.children.usage();
                 }
@@ -273,11 +283,12 @@ impl Live<'_> {
         let main = self.main;
         let status = &mut self.status;
         let main_lived = status.is_none();
-        let mut killed = self.supervisor.children.kill_all(|pid, end| {
+        let mut killed = self.group.as_ref().map(AttemptGroup::kill).unwrap_or_default();
+        killed.append(&mut self.supervisor.children.kill_all(|pid, end| {
             if pid == main && status.is_none() {
                 *status = Some(end);
             }
-        });
+        }));
         if main_lived {
             killed.remove(&main);
         }

@@ -9,8 +9,11 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use rustix::fs::{FileType, OFlags};
+
 use crate::order::{AttemptOrder, Outcome, StartStep};
 use crate::process_table::{MARK_NAMES, marks};
+use crate::user::JobUser;
 
 /// Where programs are looked for when the order has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -18,12 +21,16 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 const MAX_SUBJECT: usize = 240;
 const MAX_MESSAGE: usize = 96;
 
-/// Starts the process and returns its id, or how that failed.
-pub(super) fn spawn(order: &AttemptOrder) -> Result<i32, Outcome> {
-    let stdout = open_output(&order.stdout)
-        .map_err(|e| failed(StartStep::OpenStdout, order.stdout.as_os_str(), &e))?;
-    let stderr = open_output(&order.stderr)
-        .map_err(|e| failed(StartStep::OpenStderr, order.stderr.as_os_str(), &e))?;
+/// Starts the process, as that user if one is given, and returns its id, or how that failed.
+pub(super) fn spawn(order: &AttemptOrder, user: Option<&JobUser>) -> Result<i32, Outcome> {
+    let open = |path: &Path| match user {
+        None => open_output(path),
+        Some(user) => open_output_beneath(user, path),
+    };
+    let stdout =
+        open(&order.stdout).map_err(|e| failed(StartStep::OpenStdout, order.stdout.as_os_str(), &e))?;
+    let stderr =
+        open(&order.stderr).map_err(|e| failed(StartStep::OpenStderr, order.stderr.as_os_str(), &e))?;
     let program = find_program(order)?;
     // The full path keeps the standard library on its fast way (posix_spawn); it would fork and search `PATH` itself.
     let mut command = Command::new(&program);
@@ -37,6 +44,10 @@ pub(super) fn spawn(order: &AttemptOrder) -> Result<i32, Outcome> {
         .stdout(Stdio::from(stdout))
         .stderr(Stdio::from(stderr))
         .process_group(0);
+    if let Some(user) = user {
+        // Supplementary groups are dropped with it. The directory is entered as the new user.
+        command.uid(user.uid).gid(user.gid);
+    }
     match command.spawn() {
         Ok(child) => Ok(child.id().cast_signed()),
         Err(error) if !order.cwd.is_dir() => {
@@ -61,6 +72,22 @@ fn open_output(path: &Path) -> io::Result<File> {
         .create(true)
         .mode(0o600)
         .open(path)
+}
+
+/// The file is somebody else's, who might put a link or another file in its place: the kernel resolves the path beneath
+/// the one directory, and only a plain file of the owner with this one name is taken.
+fn open_output_beneath(user: &JobUser, path: &Path) -> io::Result<File> {
+    let relative = path
+        .strip_prefix(&user.streams)
+        .map_err(|_| io::Error::from(rustix::io::Errno::XDEV))?;
+    let file = crate::beneath::open_dir(&user.streams)
+        .and_then(|root| crate::beneath::open_at(&root, relative, OFlags::WRONLY | OFlags::APPEND))?;
+    let found = rustix::fs::fstat(&file)?;
+    let plain = FileType::from_raw_mode(found.st_mode).is_file();
+    if !plain || found.st_uid != user.owner || found.st_nlink != 1 {
+        return Err(rustix::io::Errno::PERM.into());
+    }
+    Ok(file.into())
 }
 
 /// The program's absolute path.
@@ -100,7 +127,7 @@ fn find_program(order: &AttemptOrder) -> Result<PathBuf, Outcome> {
     })
 }
 
-fn failed(step: StartStep, subject: &OsStr, error: &io::Error) -> Outcome {
+pub(super) fn failed(step: StartStep, subject: &OsStr, error: &io::Error) -> Outcome {
     let subject = String::from_utf8_lossy(&subject.to_owned().into_vec()).into_owned();
     Outcome::StartFailed {
         step,
@@ -136,6 +163,7 @@ mod tests {
                 outcome,
                 stopped: Some(Stopped::Canceled),
                 killed_leftovers: u32::MAX,
+                oom_kills: u32::MAX,
                 started_unix_ms: u64::MAX,
                 duration: Duration::MAX,
                 usage: Usage { cpu: Duration::MAX, max_rss_bytes: Some(u64::MAX) },

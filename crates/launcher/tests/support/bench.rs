@@ -6,7 +6,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use haul_launcher::{AttemptOrder, ExitRecord, Found, Launcher, LauncherConfig, Outcome, SupervisorProgram};
+use haul_launcher::{
+    AttemptOrder, ExitRecord, Found, Launcher, LauncherConfig, Limits, Outcome, SupervisorProgram,
+};
 use haul_types::{AttemptId, ExitStatus, JobId};
 
 pub(crate) const PROBE: &str = env!("CARGO_BIN_EXE_haul-launcher-probe");
@@ -54,6 +56,7 @@ impl Bench {
             stderr: self.directory.path().join(format!("{index}.err")),
             timeout: None,
             grace: Duration::from_secs(5),
+            limits: Limits::default(),
         }
     }
 

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use haul_launcher::{ExitRecord, Found, StopReason};
+use haul_launcher::{AttemptHandle, ExitRecord, Found, StopReason};
 use haul_types::AttemptId;
 
 use crate::{Agent, attempt};
 
 impl Agent {
     /// Goes on with each attempt that is found; directories of all others are free again.
-    pub(crate) async fn adopt(self: &Arc<Self>, found: Vec<Found>) {
+    pub(crate) async fn adopt(self: &Arc<Self>, found: Vec<Found<AttemptHandle>>) {
         let ids: Vec<AttemptId> = found.iter().map(attempt_of).collect();
+        self.take_back_directories(&found).await;
         let mut workdirs = match self.workdirs.take_up(|attempt| ids.contains(&attempt)) {
             Ok(workdirs) => workdirs,
             Err(error) => {
@@ -52,11 +53,11 @@ impl Agent {
                         },
                         Found::Running(mut running) => {
                             tokio::select! {
-                                record = running.wait() => return record,
+                                record = running.ended() => return record,
                                 () = stop.cancelled() => {}
                             }
                             running.stop(StopReason::Canceled);
-                            running.wait().await
+                            running.ended().await
                         }
                     }
                 };
@@ -64,6 +65,19 @@ impl Agent {
             });
         }
         self.keep_environments(&ids);
+    }
+
+    /// Directories that an earlier agent has not taken back from users of jobs, except those that are in use.
+    async fn take_back_directories(&self, found: &[Found<AttemptHandle>]) {
+        let running = |attempt| {
+            let mut all = found.iter();
+            all.any(|it| matches!(it, Found::Running(_)) && attempt_of(it) == attempt)
+        };
+        for directory in self.workdirs.handed_over(running) {
+            if let Err(error) = self.launcher.take_back(&directory).await {
+                tracing::warn!(directory = %directory.display(), %error, "cannot be used any more");
+            }
+        }
     }
 
     /// Environments stay protected for the jobs that are still here, and only for those.
@@ -82,7 +96,7 @@ impl Agent {
     }
 }
 
-fn attempt_of(found: &Found) -> AttemptId {
+fn attempt_of(found: &Found<AttemptHandle>) -> AttemptId {
     match found {
         Found::Running(running) => running.attempt(),
         Found::Ended(record) => record.attempt,

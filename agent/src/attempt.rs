@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use haul_client::Backoff;
-use haul_launcher::{ExitRecord, RunningAttempt, StopReason};
+use haul_launcher::{AttemptHandle, ExitRecord, StopReason};
 use haul_proto::v1;
 use haul_types::{AttemptId, Reason, TaskState};
 use tokio_util::sync::CancellationToken;
@@ -141,7 +141,7 @@ async fn live(agent: &Arc<Agent>, job: &Arc<Job>, id: AttemptId, stop: &Cancella
             return end;
         }
     };
-    let order = match order(agent, job, id, &workdir.tree(), &environment) {
+    let order = match order(agent, job, id, &workdir, &environment) {
         Ok(order) => order,
         Err(end) => {
             agent.workdirs.give_back(workdir);
@@ -150,7 +150,7 @@ async fn live(agent: &Arc<Agent>, job: &Arc<Job>, id: AttemptId, stop: &Cancella
     };
     agent.jobs.provide_files(&job.files(id));
     // Not to be given up half-way: whether it was started would be unknown.
-    let running = match agent.launcher.start(order).await {
+    let running = match agent.launcher.start(order, workdir.dir()).await {
         Ok(running) => running,
         Err(error) => {
             agent.workdirs.give_back(workdir);
@@ -190,7 +190,7 @@ async fn watch(
     agent: &Agent,
     job: &Job,
     id: AttemptId,
-    mut running: RunningAttempt,
+    mut running: AttemptHandle,
     stop: &CancellationToken,
 ) -> ExitRecord {
     say(
@@ -213,7 +213,7 @@ async fn watch(
             record = &mut ended => return record,
             () = stop.cancelled(), if !stopping => {
                 stopping = true;
-                stopper.stop(StopReason::Canceled);
+                stopper(StopReason::Canceled);
             }
             () = &mut patience, if !following => {
                 following = true;
@@ -244,6 +244,10 @@ async fn finalize(
         );
     }
     let Some(workdir) = workdir else { return end };
+    if let Err(error) = agent.launcher.take_back(workdir.dir()).await {
+        // What cannot be read will be said below.
+        tracing::warn!(attempt = %id, %error, "collecting what can be read");
+    }
     let tree = workdir.tree();
     for name in ["outputs", "logs"] {
         if !outputs::anything(&tree.join(name)) {

@@ -11,6 +11,7 @@
 //! - [`held`]: the attempts that this agent answers for, until the controller has stored their ends.
 //! - [`attempt`]: the life of one attempt, from assignment to end.
 //! - [`job`]: what the attempts at one job share.
+//! - [`sharing`]: what changes when jobs run as users of their own.
 //! - [`workdirs`]: the directories jobs run in, kept and made clean again between jobs.
 //! - [`join`]: becoming a node of a controller elsewhere; [`renewal`]: staying one.
 //! - [`shipper`]: what attempts write, on its way to the controller.
@@ -28,6 +29,7 @@ mod join;
 mod outputs;
 mod renewal;
 mod session;
+mod sharing;
 mod shipper;
 mod workdirs;
 
@@ -38,7 +40,9 @@ use std::time::Duration;
 
 use haul_client::{Client, Endpoint};
 use haul_environment::{Environments, EnvironmentsConfig};
-use haul_launcher::{Launcher, LauncherConfig, SupervisorProgram};
+use haul_launcher::{
+    AttemptHandle, Found, Launcher, LauncherConfig, LauncherHandle, Remote, SupervisorProgram,
+};
 use haul_types::{ByteSize, Labels, NodeName, Resources};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -80,6 +84,9 @@ pub struct AgentConfig {
     pub uv: Option<PathBuf>,
     /// The program to run as supervisor; this program itself when absent.
     pub supervisor: Option<PathBuf>,
+    /// The socket of a launcher of its own, which starts jobs as users that have no rights; without one, jobs run as the
+    /// agent's own user.
+    pub launcher: Option<PathBuf>,
     /// The variables that jobs and builders get: usually this process's own.
     pub node_env: Vec<(OsString, OsString)>,
 }
@@ -113,6 +120,9 @@ pub enum RunError {
     /// Supervisors cannot be found or started.
     #[error("cannot take up the jobs that were running")]
     Launcher(#[source] haul_launcher::OpenError),
+    /// There is no launcher to talk to.
+    #[error("cannot take up the jobs that were running")]
+    Connect(#[source] haul_launcher::ConnectError),
     /// Environments cannot be kept.
     #[error("cannot open the environments")]
     Environments(#[source] haul_environment::OpenError),
@@ -133,7 +143,7 @@ impl RunError {
 struct Agent {
     config: AgentConfig,
     client: Client,
-    launcher: Launcher,
+    launcher: LauncherHandle,
     environments: Environments,
     workdirs: Workdirs,
     jobs: Jobs,
@@ -149,7 +159,7 @@ struct Agent {
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// Runs an agent until `shutdown`, or until a private one is of no more use. Jobs go on without it.
-pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(), RunError> {
+pub async fn run(mut config: AgentConfig, shutdown: CancellationToken) -> Result<(), RunError> {
     let state_error = |path: PathBuf| move |source| RunError::StateDir { path, source };
     std::fs::create_dir_all(&config.state_dir).map_err(state_error(config.state_dir.clone()))?;
     let lock = std::fs::File::create(config.state_dir.join("agent.lock"))
@@ -158,22 +168,17 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
         return Err(RunError::AlreadyRunning(config.state_dir));
     }
     let identity = Identity::of(&config.state_dir).map_err(state_error(config.state_dir.join("instance")))?;
-    let program = config
-        .supervisor
-        .as_ref()
-        .map_or_else(SupervisorProgram::this_one, SupervisorProgram::at);
-    let launcher_config = LauncherConfig {
-        spare: config.slots.min(2) as usize,
-        ..LauncherConfig::new(program)
-    };
-    let (launcher, found) =
-        Launcher::open(&config.state_dir.join("launcher"), launcher_config).map_err(RunError::Launcher)?;
+    let (launcher, found) = open_launcher(&mut config).await?;
+    let sharing = config.launcher.is_some();
+    if sharing {
+        sharing::open_up(&config).map_err(state_error(config.state_dir.clone()))?;
+    }
     let mut environments = EnvironmentsConfig::new(config.cache_dir.clone(), config.node_env.clone());
     environments.disk_budget = config.environment_budget;
     environments.uv.clone_from(&config.uv);
     let environments = Environments::open(environments).map_err(RunError::Environments)?;
-    let workdirs =
-        Workdirs::open(config.state_dir.join("work")).map_err(state_error(config.state_dir.join("work")))?;
+    let workdirs = Workdirs::open(config.state_dir.join("work"), sharing)
+        .map_err(state_error(config.state_dir.join("work")))?;
     let jobs =
         Jobs::open(config.state_dir.join("jobs")).map_err(state_error(config.state_dir.join("jobs")))?;
     let (shipper, shipping) = Shipper::new().map_err(RunError::Follow)?;
@@ -200,4 +205,35 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<(),
     let _ = tokio::time::timeout(DRAIN, tasks.wait()).await;
     drop(lock);
     Ok(())
+}
+
+/// The launcher in this process, or the one of its own; with that the number of slots is bounded by its users.
+async fn open_launcher(
+    config: &mut AgentConfig,
+) -> Result<(LauncherHandle, Vec<Found<AttemptHandle>>), RunError> {
+    let opened = if let Some(socket) = &config.launcher {
+        LauncherHandle::there(Remote::connect(socket).await.map_err(RunError::Connect)?)
+    } else {
+        let program = config
+            .supervisor
+            .as_ref()
+            .map_or_else(SupervisorProgram::this_one, SupervisorProgram::at);
+        let launcher_config = LauncherConfig {
+            spare: config.slots.min(2) as usize,
+            ..LauncherConfig::new(program)
+        };
+        let opened = Launcher::open(&config.state_dir.join("launcher"), launcher_config);
+        LauncherHandle::here(opened.map_err(RunError::Launcher)?)
+    };
+    if let Some(slots) = opened.0.slots()
+        && slots < config.slots
+    {
+        tracing::warn!(
+            slots,
+            "fewer tasks at a time than asked for: the launcher has no more users for jobs"
+        );
+        config.slots = slots;
+    }
+    tracing::info!(limits = %opened.0.enforced(), "the launcher is there");
+    Ok(opened)
 }

@@ -47,6 +47,9 @@ struct Arguments {
     /// The uv to build environments with [default: the one found, or fetched].
     #[arg(long, value_name = "PATH")]
     uv: Option<PathBuf>,
+    /// The socket of haul-launcher, which runs jobs as users that have no rights [default: jobs run as this user].
+    #[arg(long, value_name = "PATH")]
+    launcher: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -84,6 +87,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         environment_budget: arguments.environment_budget,
         uv: arguments.uv,
         supervisor: None,
+        launcher: arguments.launcher,
         node_env: std::env::vars_os().collect(),
     };
     let shutdown = haul_daemon::shutdown_on_signals()?;

@@ -5,8 +5,11 @@
 //! stat alone what the job left as it was, and replaces only the rest. So an unchanged tree costs a stat per file
 //! rather than a copy, and a changed one the changed files. A small tree that [`is_untouched`] is not even reset.
 //!
+//! Directories that are handed over to users of jobs are not kept: a change of owner moves the ctime of every file, on
+//! which that proof rests.
+//!
 //! On disk, `work/<number>/`: `tree/`, the directory itself; `state`, what it was when it was handed over; `attempt`,
-//! who has it, in a record of fixed size.
+//! who has it, in a record of fixed size; `home/`, where a user of jobs has it.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -78,12 +81,19 @@ impl Workdir {
             source,
         })
     }
+
+    /// All that belongs to it.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
 }
 
 /// All of them.
 #[derive(Debug)]
 pub(crate) struct Workdirs {
     root: PathBuf,
+    /// Whether directories are handed over to users of jobs.
+    sharing: bool,
     next: AtomicU64,
     /// Longest unused first.
     idle: Mutex<Vec<Workdir>>,
@@ -96,14 +106,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Workdirs {
     /// Directories kept in `root`. Those of an earlier agent are not taken up before [`Self::take_up`].
-    pub(crate) fn open(root: PathBuf) -> io::Result<Self> {
+    pub(crate) fn open(root: PathBuf, sharing: bool) -> io::Result<Self> {
         std::fs::create_dir_all(&root)?;
         Ok(Self {
             root,
+            sharing,
             next: AtomicU64::new(0),
             idle: Mutex::default(),
             manifests: Mutex::default(),
         })
+    }
+
+    /// Directories that an earlier agent may have handed over, except those of attempts that are `running`.
+    pub(crate) fn handed_over(&self, running: impl Fn(AttemptId) -> bool) -> Vec<PathBuf> {
+        if !self.sharing {
+            return Vec::new();
+        }
+        let entries = std::fs::read_dir(&self.root).into_iter().flatten().flatten();
+        entries
+            .map(|entry| entry.path())
+            .filter(|dir| !owner_of(dir).is_some_and(&running))
+            .collect()
     }
 
     /// Takes up what an earlier agent left: gives back the directories of attempts that are still `held`; the others are
@@ -122,9 +145,7 @@ impl Workdirs {
             let state = std::fs::read(dir.join("state"))
                 .ok()
                 .and_then(|bytes| TreeState::decode(&bytes).ok());
-            let owner = std::fs::read(dir.join(OWNER))
-                .ok()
-                .and_then(|bytes| parse_owner(&bytes));
+            let owner = owner_of(&dir);
             let (Some(number), Some(state), Ok(file)) = (number, state, owner_file(&dir)) else {
                 remove(dir);
                 continue;
@@ -204,6 +225,9 @@ impl Workdirs {
 
     /// The job has ended, and no process of it is left.
     pub(crate) fn give_back(&self, workdir: Workdir) {
+        if self.sharing {
+            return remove(workdir.dir);
+        }
         let mut idle = lock(&self.idle);
         idle.push(workdir);
         let surplus = if idle.len() > KEPT {
@@ -245,6 +269,12 @@ impl Workdirs {
             path: tree.clone(),
             source,
         })?;
+        if self.sharing {
+            crate::sharing::make_home(&dir).map_err(|source| WorkdirError::Io {
+                path: dir.clone(),
+                source,
+            })?;
+        }
         let nothing = Manifest::from_entries(Vec::new())?;
         let state = tree::create(&tree, &nothing)?.finish()?;
         debug_assert!(manifest.id() != nothing.id() || manifest.entries().is_empty());
@@ -287,6 +317,11 @@ fn owner_file(dir: &Path) -> io::Result<File> {
 
 fn note_owner(file: &File, owner: AttemptId) -> io::Result<()> {
     file.write_all_at(format!("{:<OWNER_BYTES$}", owner.to_string()).as_bytes(), 0)
+}
+
+/// Which attempt a directory was made for.
+fn owner_of(dir: &Path) -> Option<AttemptId> {
+    parse_owner(&std::fs::read(dir.join(OWNER)).ok()?)
 }
 
 fn parse_owner(bytes: &[u8]) -> Option<AttemptId> {

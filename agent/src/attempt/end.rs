@@ -95,6 +95,21 @@ pub(super) fn judge(record: &ExitRecord, spec: &JobSpec) -> End {
             },
         ),
     };
+    if record.oom_kills > 0 {
+        let many = record.oom_kills;
+        let what = if many == 1 {
+            "process was"
+        } else {
+            "processes were"
+        };
+        let why = format!("{many} {what} killed for want of memory");
+        let before = std::mem::take(&mut end.detail);
+        end.detail = format!("{why}{}{before}", separator(&before));
+        // A job that can do without a process it lost has not failed.
+        if end.state == TaskState::Failed && end.reason == Reason::Exited {
+            end.reason = Reason::OomKilled;
+        }
+    }
     if record.killed_leftovers > 0 {
         let many = record.killed_leftovers;
         let what = if many == 1 {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use haul_environment::{EnvironmentError, Ready, SetupSink};
-use haul_launcher::AttemptOrder;
+use haul_launcher::{AttemptOrder, Limits};
 use haul_types::{AttemptId, EnvironmentSpec, JobSpec, Reason, TaskState};
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +15,8 @@ use super::say;
 use crate::Agent;
 use crate::held::Urgency;
 use crate::job::Job;
-use crate::shipper;
+use crate::workdirs::Workdir;
+use crate::{sharing, shipper};
 
 /// The setup stream of an attempt: a file, made when something is said.
 struct SetupFile {
@@ -123,7 +124,7 @@ pub(super) fn order(
     agent: &Agent,
     job: &Job,
     id: AttemptId,
-    tree: &Path,
+    workdir: &Workdir,
     environment: &Ready,
 ) -> Result<AttemptOrder, End> {
     let JobSpec {
@@ -153,12 +154,13 @@ pub(super) fn order(
         attempt: id,
         program,
         args: args.iter().map(OsString::from).collect(),
-        cwd: tree.join(working_dir),
-        env: variables(agent, job, id, tree, environment),
+        cwd: workdir.tree().join(working_dir),
+        env: variables(agent, job, id, workdir, environment),
         stdout,
         stderr,
         timeout: *timeout,
         grace: *grace,
+        limits: Limits::default(),
     })
 }
 
@@ -167,10 +169,10 @@ fn variables(
     agent: &Agent,
     job: &Job,
     id: AttemptId,
-    tree: &Path,
+    workdir: &Workdir,
     environment: &Ready,
 ) -> Vec<(OsString, OsString)> {
-    let outputs = tree.join("outputs").into_os_string();
+    let outputs = workdir.tree().join("outputs").into_os_string();
     let job_id = OsString::from(job.id.to_string());
     let own: [(&str, OsString); 8] = [
         ("HAUL_JOB_ID", job_id.clone()),
@@ -185,6 +187,10 @@ fn variables(
     ];
     let mut variables: std::collections::BTreeMap<OsString, OsString> =
         agent.config.node_env.iter().cloned().collect();
+    if agent.config.launcher.is_some() {
+        variables.retain(|name, _| sharing::is_passed_on(name));
+        variables.extend(sharing::variables(workdir.dir()));
+    }
     variables.extend(environment.env.iter().cloned());
     variables.extend(own.into_iter().map(|(name, value)| (name.into(), value)));
     variables.extend(

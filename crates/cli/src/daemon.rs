@@ -154,6 +154,7 @@ fn run_agent() -> Result<(), DaemonError> {
         },
         uv: std::env::var_os("HAUL_UV").map(Into::into),
         supervisor: None,
+        launcher: None,
         node_env: std::env::vars_os().collect(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -156,6 +156,12 @@ pub enum StartError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A launcher of its own did not want the order.
+    #[error("the launcher refused: {why}")]
+    LauncherRefused {
+        /// In its words.
+        why: String,
+    },
     /// Supervisors died as soon as they were given the order.
     #[error("no supervisor took the order for {0}")]
     Refused(AttemptId),

@@ -23,24 +23,30 @@
 //! What this crate promises: one order starts at most one process; each attempt ends in exactly one [`ExitRecord`],
 //! which says openly when the end is unknown ([`Outcome::Lost`]); when the record is seen, no process of the attempt
 //! is left and its output files have their final length; an order's limits are kept where the node allows it. Attempts run as
-//! the launcher's own user, or, by a launcher that is a process of its own (`privileged`), as users that have no rights.
+//! the launcher's own user, or, by a launcher that is a process of its own ([`privileged`]), as users that have no rights.
 
 mod beneath;
 mod cgroup;
 mod frame;
+mod handle;
 mod journal;
 pub mod launcher;
 mod lost;
 mod message;
 mod octets;
 pub mod order;
+pub mod privileged;
 mod process_table;
 mod process_tree;
+mod protocol;
+mod reader;
+mod remote;
 pub mod supervisor;
 mod supervisors_dir;
 mod user;
 
 pub use cgroup::{Enforced, Means};
+pub use handle::{AttemptHandle, LauncherHandle, TakeBackError};
 pub use launcher::{
     AcknowledgeError, AdoptedAttempt, Found, Launcher, LauncherConfig, OpenError, Placement, RunningAttempt,
     Scope, StartError, Stopper, SupervisorProgram, SyncError,
@@ -48,3 +54,12 @@ pub use launcher::{
 pub use order::{
     AttemptOrder, Boot, ExitRecord, Limits, MilliCpus, Outcome, StartStep, StopReason, Stopped, Usage,
 };
+pub use remote::{ConnectError, Remote, RemoteAttempt};
+
+/// An error with its causes, in one line.
+fn words(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(
+        || error.to_string(),
+        |source| format!("{error}: {}", words(source)),
+    )
+}

@@ -93,6 +93,8 @@ pub enum Reason {
     Lost = 11,
     /// An earlier attempt was lost; this one waits for a slot.
     Retried = 12,
+    /// It failed, and the kernel had killed processes of it for want of memory.
+    OomKilled = 13,
     /// It waited for a node longer than its limit.
     QueueTimedOut = 14,
     /// Its attempts took agents or supervisors down again and again: nothing more of it is started.
@@ -104,7 +106,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in order of number.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Submitted,
         Self::Assigned,
         Self::Started,
@@ -117,6 +119,7 @@ impl Reason {
         Self::OutputsFailed,
         Self::Lost,
         Self::Retried,
+        Self::OomKilled,
         Self::QueueTimedOut,
         Self::Quarantined,
         Self::Replaced,
@@ -138,6 +141,7 @@ impl Reason {
             Self::OutputsFailed => "outputs_failed",
             Self::Lost => "lost",
             Self::Retried => "retried",
+            Self::OomKilled => "oom_killed",
             Self::QueueTimedOut => "queue_timed_out",
             Self::Quarantined => "quarantined",
             Self::Replaced => "replaced",

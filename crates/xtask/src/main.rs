@@ -28,6 +28,7 @@ mod repository;
 mod setup;
 mod step;
 mod test;
+mod units;
 
 use std::process::ExitCode;
 

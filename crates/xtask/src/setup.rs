@@ -40,6 +40,24 @@ const NEEDS: &[Need] = &[
         met: has_timeout_and_flock,
         debian: &["coreutils", "util-linux"],
     },
+    Need {
+        what: "`systemd-analyze`, of systemd",
+        why: "it measures how exposed the services of deploy/systemd are",
+        met: || works(command("systemd-analyze", &["--version"])),
+        debian: &["systemd"],
+    },
+    Need {
+        what: "`dockerd` and `docker`",
+        why: "the tests of the services run a machine with systemd in a container",
+        met: || works(command("dockerd", &["--version"])) && works(command("docker", &["--version"])),
+        debian: &["docker.io"],
+    },
+    Need {
+        what: "`debootstrap`",
+        why: "it makes that machine",
+        met: || works(command("debootstrap", &["--version"])),
+        debian: &["debootstrap"],
+    },
 ];
 
 /// Sees to it that everything is there.

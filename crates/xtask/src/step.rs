@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::command::run;
 use crate::repository::Repository;
-use crate::{deny, layers, proto, readme, test};
+use crate::{deny, layers, proto, readme, test, units};
 
 /// One check.
 #[derive(Clone, Copy)]
@@ -53,6 +53,11 @@ pub(crate) const STEPS: &[Step] = &[
         name: "doc",
         what: "the documentation builds, and its links lead somewhere",
         run: doc,
+    },
+    Step {
+        name: "units",
+        what: "the services of deploy/systemd are no more exposed than they may be",
+        run: units::check,
     },
     Step {
         name: "readme",

@@ -15,7 +15,7 @@ use super::books::SupervisorNumber;
 use super::link::{Link, say_stop};
 use super::pool::{Pool, Supervisor};
 use super::remains::{read_when_free, remove_directory};
-use super::running::RunningAttempt;
+use super::running::{RunningAttempt, Stopper};
 use crate::frame::Incoming;
 use crate::journal::{FILE_NAME, Reading, read};
 use crate::lost::end_processes;
@@ -28,9 +28,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// One attempt that an earlier agent started and that is not acknowledged.
 #[derive(Debug)]
-pub enum Found {
+pub enum Found<R = AdoptedAttempt> {
     /// It runs.
-    Running(AdoptedAttempt),
+    Running(R),
     /// It has ended.
     Ended(ExitRecord),
     /// Its supervisor was killed, or the machine went down; nobody knows how far it came. No process of it is left.
@@ -101,6 +101,13 @@ impl AdoptedAttempt {
             Some(following) => following.ended().await,
             None => ExitRecord::lost(self.attempt, Boot::Same, 0),
         }
+    }
+
+    /// Stops it, for somebody else to call; `None` when this process is out of file descriptors.
+    #[must_use]
+    pub fn stopper(&self) -> Option<Stopper> {
+        let side = Arc::new(self.stream.try_clone().ok()?);
+        Some(Stopper::new(self.attempt, side))
     }
 
     /// Stops it, as [`RunningAttempt::stop`] does.

@@ -211,6 +211,10 @@ pub struct Stopper {
 }
 
 impl Stopper {
+    pub(super) const fn new(attempt: AttemptId, side: Arc<StdStream>) -> Self {
+        Self { attempt, side }
+    }
+
     /// Asks for the end of the attempt.
     pub fn stop(&self, why: StopReason) {
         say_stop(&self.side, self.attempt, why);

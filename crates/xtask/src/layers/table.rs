@@ -29,8 +29,9 @@ pub(super) const TABLE: Table = Table {
         ],
         // The controller's shelf, and the way to a controller.
         &["haul-client", "haul-store"],
-        // The daemons. They know each other by the contract alone.
-        &["haul-agent", "haul-controller"],
+        // The daemons. Agent and controller know each other by the contract alone, agent and launcher by the socket that
+        // the launcher's library makes; the one with rights knows nothing of the network.
+        &["haul-agent", "haul-controller", "haul-launcherd"],
         // The one binary.
         &["haul-cli"],
         // What looks at all of it from outside.
@@ -85,13 +86,17 @@ pub(super) const TABLE: Table = Table {
                 "haul-daemon",
                 "haul-environment",
                 "haul-launcher",
+                "haul-launcherd",
                 "haul-transport",
             ],
         ),
         // The terminal and the user's directories.
         ("anstream", &["haul-cli"]),
         ("anstyle", &["haul-cli"]),
-        ("clap", &["haul-agent", "haul-cli", "haul-controller"]),
+        (
+            "clap",
+            &["haul-agent", "haul-cli", "haul-controller", "haul-launcherd"],
+        ),
         ("clap_complete", &["haul-cli"]),
         ("comfy-table", &["haul-cli"]),
         ("etcetera", &["haul-cli"]),

@@ -28,6 +28,11 @@ impl Agent {
                 Err(error) => {
                     // Without its spec nothing can be said of it but to the launcher; the controller finds it missing.
                     tracing::error!(attempt = %id, %error, "an earlier agent's attempt has no spec");
+                    if !matches!(found, Found::Running(_))
+                        && let Err(error) = self.launcher.acknowledge(id)
+                    {
+                        tracing::warn!(attempt = %id, %error, "cannot give the exit record up");
+                    }
                     continue;
                 }
             };

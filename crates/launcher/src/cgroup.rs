@@ -70,6 +70,12 @@ impl std::fmt::Display for Enforced {
     }
 }
 
+/// What a launcher within this process, or one like it, could limit.
+#[must_use]
+pub fn enforced_here() -> Enforced {
+    Site::find(&Ground::Own).enforced()
+}
+
 /// A limit that could not be set.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", path.display())]

@@ -45,7 +45,7 @@ pub mod supervisor;
 mod supervisors_dir;
 mod user;
 
-pub use cgroup::{Enforced, Means};
+pub use cgroup::{Enforced, Means, enforced_here};
 pub use handle::{AttemptHandle, LauncherHandle, TakeBackError};
 pub use launcher::{
     AcknowledgeError, AdoptedAttempt, Found, Launcher, LauncherConfig, OpenError, Placement, RunningAttempt,

@@ -57,9 +57,12 @@ pub(crate) fn stat(pid: i32) -> Option<Stat> {
     Stat::parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Which boot of the machine this is.
+/// Which boot of the machine this is: the kernel's, and when its first process was started. In a container that is the
+/// container's, which is started again without the kernel.
 pub(crate) fn boot_id() -> io::Result<String> {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim_end().to_owned())
+    let kernel = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let first = stat(1).map_or(0, |first| first.start_ticks);
+    Ok(format!("{}.{first}", kernel.trim_end()))
 }
 
 /// Every process there is.

@@ -33,6 +33,11 @@ pub(crate) async fn doctor(context: &mut Context) -> Result<Exit, Failure> {
         "none is needed here: Haul fetches uv itself when an environment is built",
         false,
     ));
+    checks.push(Check {
+        name: "limits",
+        found: Ok(haul_launcher::enforced_here().to_string()),
+        help: None,
+    });
     context.output.report(&DoctorReport(&checks));
     let good = checks.iter().all(|check| check.found.is_ok());
     Ok(if good {

@@ -1,4 +1,4 @@
-//! What the tests of this crate run as supervisor, as agent to be killed, and as unruly job. Not shipped.
+//! What the tests of this crate run as supervisor, as agent and as launcher to be killed, and as unruly job. Not shipped.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use haul_launcher::privileged::{JobUsers, PrivilegedConfig, Service};
 use haul_launcher::{AttemptOrder, Launcher, LauncherConfig, Limits, SupervisorProgram, supervisor};
 use haul_types::{AttemptId, JobId};
+use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     if let Some(code) = supervisor::main_if_asked() {
@@ -19,6 +21,9 @@ fn main() -> ExitCode {
     let rest: Vec<String> = args.collect();
     match (job.as_str(), rest.as_slice()) {
         ("agent", [state, job, attempts, command @ ..]) => agent(Path::new(state), job, attempts, command),
+        ("serve", [state, socket, agent_uid, agent_dir]) => {
+            serve(state.into(), socket.into(), number(agent_uid), agent_dir.into())
+        }
         ("tree", [depth]) => tree(number(depth)),
         ("hop", [hops]) => hop(number(hops)),
         _ => ExitCode::FAILURE,
@@ -61,6 +66,31 @@ fn agent(state: &Path, job: &str, attempts: &str, command: &[String]) -> ExitCod
         std::io::stdout().flush().expect("the test listens");
         std::future::pending::<ExitCode>().await
     })
+}
+
+/// Is a launcher of its own, says that it listens, and serves for ever: to be killed.
+fn serve(state_dir: PathBuf, socket: PathBuf, agent_uid: u32, agent_dir: PathBuf) -> ExitCode {
+    let users = JobUsers::new(60_900..=60_901, 60_899, agent_uid).expect("ids of nobody");
+    let config = PrivilegedConfig {
+        state_dir,
+        socket,
+        agent_uid,
+        agent_gid: 0,
+        agent_dir,
+        users,
+        pids_limit: 200,
+        launcher: LauncherConfig::new(SupervisorProgram::this_one()),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime can be made");
+    runtime.block_on(async {
+        let service = Service::open(config).expect("the state directory is free");
+        println!("ready");
+        service.serve(CancellationToken::new()).await;
+    });
+    ExitCode::SUCCESS
 }
 
 fn this_program() -> Command {

@@ -1,5 +1,6 @@
 //! Following one attempt of a launcher of its own.
 
+use std::fmt;
 use std::sync::Arc;
 
 use haul_types::AttemptId;
@@ -10,11 +11,17 @@ use super::slots::Progress;
 use crate::order::{Boot, ExitRecord, StopReason};
 
 /// An attempt that the launcher has. Dropping it leaves the attempt alone; its end waits to be acknowledged.
-#[derive(Debug)]
 pub struct RemoteAttempt {
     shared: Arc<Shared>,
     attempt: AttemptId,
     progress: watch::Receiver<Progress>,
+}
+
+impl fmt::Debug for RemoteAttempt {
+    /// Without what it shares with all others.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RemoteAttempt").field(&self.attempt).finish()
+    }
 }
 
 impl RemoteAttempt {

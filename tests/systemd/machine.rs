@@ -247,8 +247,10 @@ impl Docker {
         }
         let root = cache().join("root");
         let _ = std::fs::remove_dir_all(&root);
-        let mut make = Command::new("debootstrap");
-        make.args(["--variant=minbase", &format!("--include={PACKAGES}"), &release()])
+        // What it mounts is gone when it is, also when it was killed.
+        let mut make = Command::new("unshare");
+        make.args(["--mount", "debootstrap", "--variant=minbase"])
+            .args([&format!("--include={PACKAGES}"), &release()])
             .arg(&root);
         succeed(&mut make);
         let mut pack = Command::new("tar")

@@ -20,8 +20,8 @@ fn machine() -> Option<Machine> {
 }
 
 /// Writes a line to the FIFO that a job reads from.
-fn let_go(machine: &Machine) {
-    machine.root("echo on | tee /var/lib/haul-agent/work/*/tree/go");
+fn let_go(machine: &Machine, fifo: &str) {
+    machine.root(&format!("echo on | tee /var/lib/haul-agent/work/*/tree/{fifo}"));
 }
 
 /// All processes of jobs.
@@ -34,7 +34,8 @@ fn processes(machine: &Machine) -> Vec<String> {
 #[test]
 fn restarts_harm_no_job_and_a_reboot_ends_it_and_says_so() {
     let Some(machine) = machine() else { return };
-    let id = machine.submit("mkfifo go; echo up; read line < go; id -u; echo kept > outputs/kept; exit 7");
+    let id =
+        machine.submit("mkfifo first; echo up; read line < first; id -u; echo kept > outputs/kept; exit 7");
     let before = processes(&machine);
     assert!(!before.is_empty());
     for unit in ["haul-launcher", "haul-agent", "haul-controller"] {
@@ -42,16 +43,16 @@ fn restarts_harm_no_job_and_a_reboot_ends_it_and_says_so() {
         machine.root(&format!("systemctl kill --signal=KILL {unit}"));
     }
     assert_eq!(processes(&machine), before, "the very same processes");
-    let_go(&machine);
+    let_go(&machine, "first");
     assert_eq!(machine.haul(&["wait", &id]).0, Some(7));
     assert_eq!(machine.haul(&["logs", &id]).1, "up\n60800\n");
     machine.haul(&["outputs", "get", &id]);
     assert_eq!(machine.root("cat /srv/project/outputs/kept"), "kept\n");
 
     // Both end while nobody is there to see it.
-    let id = machine.submit("mkfifo go; echo up; read line < go; exit 5");
+    let id = machine.submit("mkfifo second; echo up; read line < second; exit 5");
     machine.root("systemctl stop haul-agent haul-launcher");
-    let_go(&machine);
+    let_go(&machine, "second");
     machine.root("systemctl start haul-agent haul-launcher");
     assert_eq!(machine.haul(&["wait", &id]).0, Some(5));
 

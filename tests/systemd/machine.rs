@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// The image, by what it holds: another list of packages is another image.
 const IMAGE: &str = "haul-machine:1";
@@ -29,6 +30,11 @@ const RIGHTS: [&str; 12] = [
     "--hostname=box",
     "--detach",
 ];
+
+/// How long systemd may take to listen.
+const LISTENS_WITHIN: Duration = Duration::from_secs(60);
+/// How soon it is asked again until then.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// A machine that runs.
 pub(crate) struct Machine {
@@ -97,12 +103,19 @@ impl Machine {
         );
     }
 
+    /// Until systemd listens there is nobody to ask; from then on it tells.
     fn wait_until_up(&self) {
-        // Its exit code says whether some unit failed, which is looked at below.
-        let mut wait = self.docker.command(&["exec", &self.container]);
-        let output = run(wait.args(["systemctl", "is-system-running", "--wait"]));
-        let state = text(&output);
-        assert!(state.trim() == "running", "{state}{}", self.failed());
+        let give_up_at = Instant::now() + LISTENS_WITHIN;
+        let state = loop {
+            let mut wait = self.docker.command(&["exec", &self.container]);
+            let output = run(wait.args(["systemctl", "is-system-running", "--wait"]));
+            let state = text(&output).trim().to_owned();
+            if !matches!(state.as_str(), "" | "offline") || Instant::now() >= give_up_at {
+                break state;
+            }
+            std::thread::sleep(ASK_AGAIN_AFTER);
+        };
+        assert!(state == "running", "{state}{}", self.failed());
     }
 
     fn failed(&self) -> String {

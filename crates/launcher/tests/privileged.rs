@@ -338,10 +338,7 @@ async fn either_side_restarts_and_no_attempt_notices() {
 }
 
 fn make_fifo(path: &Path) {
-    let made = std::process::Command::new("mkfifo")
-        .args(["-m", "666"])
-        .arg(path)
-        .status();
+    let made = Command::new("mkfifo").args(["-m", "666"]).arg(path).status();
     assert!(made.unwrap().success());
 }
 

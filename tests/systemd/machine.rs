@@ -101,6 +101,7 @@ impl Machine {
             systemctl daemon-reload
             systemctl enable --now haul-controller haul-launcher haul-agent",
         );
+        self.wait_for_controller();
     }
 
     /// Until systemd listens there is nobody to ask; from then on it tells.
@@ -118,6 +119,19 @@ impl Machine {
         assert!(state == "running", "{state}{}", self.failed());
     }
 
+    /// Its socket's directory comes and goes with it. `haul` would start a controller of its own where none listens.
+    fn wait_for_controller(&self) {
+        self.root("until test -S /run/haul-controller/controller.sock; do sleep 0.05; done");
+    }
+
+    /// Kills a service, and starts it in order right away.
+    pub(crate) fn kill_and_restart(&self, unit: &str) {
+        self.root(&format!(
+            "systemctl kill --signal=KILL {unit}; systemctl restart {unit}"
+        ));
+        self.wait_for_controller();
+    }
+
     fn failed(&self) -> String {
         self.root("systemctl --failed --no-pager; journalctl --no-pager --lines=50")
     }
@@ -130,8 +144,8 @@ impl Machine {
         text(&succeed(&mut command))
     }
 
-    /// A `haul` command of the user's.
-    fn haul_command(&self, words: &[&str]) -> Command {
+    /// A command of the user's.
+    fn user_command(&self, words: &[&str]) -> Command {
         let mut command = self.docker.command(&[
             "exec",
             "--user=haul-agent",
@@ -142,7 +156,6 @@ impl Machine {
             // Ends also the process in the container, which nobody else would.
             "timeout",
             "120",
-            "haul",
         ]);
         command.args(words);
         command
@@ -150,7 +163,7 @@ impl Machine {
 
     /// Runs `haul` to its end.
     pub(crate) fn haul(&self, words: &[&str]) -> (Option<i32>, String) {
-        let output = run(&mut self.haul_command(words));
+        let output = run(self.user_command(&["haul"]).args(words));
         let said = String::from_utf8_lossy(&output.stderr);
         eprintln!("haul {words:?}: {:?}\n{}{said}", output.status, text(&output));
         (output.status.code(), text(&output))
@@ -161,17 +174,12 @@ impl Machine {
         let (code, id) = self.haul(&["run", "--quiet", "--detach", "--", "sh", "-c", script]);
         assert_eq!(code, Some(0), "{}", self.root("journalctl --no-pager --lines=50"));
         let id = id.trim().to_owned();
-        let mut logs = self
-            .haul_command(&["logs", "-f", &id])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("docker can be started");
-        let mut line = String::new();
-        let mut lines = BufReader::new(logs.stdout.take().expect("it is piped"));
-        lines.read_line(&mut line).expect("the log can be read");
-        assert_eq!(line, "up\n", "{}", self.failed());
-        logs.kill().expect("it is this process's child");
-        let _ = logs.wait();
+        // None of it is left afterwards: a `haul` that loses its controller starts one of its own.
+        let follow = format!(
+            "rm -f /srv/cli/said; mkfifo /srv/cli/said; haul logs -f {id} >/srv/cli/said & head -n 1 /srv/cli/said; kill $!; wait"
+        );
+        let mut following = self.user_command(&["sh", "-c", &follow]);
+        assert_eq!(text(&run(&mut following)), "up\n", "{}", self.failed());
         id
     }
 
@@ -179,6 +187,7 @@ impl Machine {
     pub(crate) fn reboot(&self) {
         succeed(&mut self.docker.command(&["restart", "--time=60", &self.container]));
         self.wait_until_up();
+        self.wait_for_controller();
     }
 }
 

@@ -40,7 +40,7 @@ fn restarts_harm_no_job_and_a_reboot_ends_it_and_says_so() {
     assert!(!before.is_empty());
     for unit in ["haul-launcher", "haul-agent", "haul-controller"] {
         machine.root(&format!("systemctl restart {unit}"));
-        machine.root(&format!("systemctl kill --signal=KILL {unit}"));
+        machine.kill_and_restart(unit);
     }
     assert_eq!(processes(&machine), before, "the very same processes");
     let_go(&machine, "first");

@@ -1,11 +1,14 @@
 //! The launcher as an agent sees it: within its own process, or a process of its own behind a socket.
 
 use std::path::Path;
+use std::time::Duration;
 
 use haul_types::AttemptId;
 
 use crate::cgroup::Enforced;
-use crate::launcher::{AcknowledgeError, AdoptedAttempt, Found, Launcher, RunningAttempt, StartError};
+use crate::launcher::{
+    AcknowledgeError, AdoptedAttempt, Found, Launcher, RunningAttempt, StartError, SyncError,
+};
 use crate::order::{AttemptOrder, ExitRecord, StopReason};
 use crate::remote::{Remote, RemoteAttempt};
 
@@ -32,6 +35,14 @@ impl LauncherHandle {
         match self {
             Self::Here(_) => Ok(()),
             Self::There(remote) => remote.take_back(workdir).await,
+        }
+    }
+
+    /// Waits until an attempt's end is durable, as [`Launcher::durable`] does. A launcher of its own tells no other.
+    pub async fn durable(&self, attempt: AttemptId, patience: Duration) -> Result<(), SyncError> {
+        match self {
+            Self::Here(launcher) => launcher.durable(attempt, patience).await,
+            Self::There(_) => Ok(()),
         }
     }
 

@@ -316,9 +316,16 @@ async fn either_side_restarts_and_no_attempt_notices() {
     serving.kill();
     let serving = machine.serve();
     let (launcher, found) = machine.connect().await;
-    let same = |it: &Found<AttemptHandle>| matches!(it, Found::Ended(it) if *it == record);
     // The short one may be among them: a supervisor hears of an acknowledgement with its next order.
-    assert!(found.iter().any(same), "{found:?}");
+    let mut ends = Vec::new();
+    for it in found {
+        ends.push(match it {
+            Found::Running(mut running) => running.ended().await,
+            Found::Ended(record) => record,
+            Found::Lost { .. } => panic!("{it:?}"),
+        });
+    }
+    assert!(ends.contains(&record), "{ends:?}");
     launcher.take_back(&workdir).await.unwrap();
     launcher.acknowledge(record.attempt);
     let third = machine.workdir(3);
@@ -329,6 +336,7 @@ async fn either_side_restarts_and_no_attempt_notices() {
     last.ended().await;
     drop(launcher);
     let (_, found) = machine.connect().await;
+    let same = |it: &Found<AttemptHandle>| matches!(it, Found::Ended(it) if *it == record);
     assert!(
         !found.iter().any(same),
         "the acknowledged one is forgotten: {found:?}"

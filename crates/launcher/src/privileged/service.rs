@@ -3,6 +3,7 @@
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use std::{fs, io};
 
 use haul_types::AttemptId;
@@ -18,6 +19,9 @@ use crate::cgroup::Enforced;
 use crate::launcher::{Found, Launcher, OpenError};
 use crate::order::ExitRecord;
 use crate::protocol::FromLauncher;
+
+/// How long an end may wait for others to be made durable with it.
+const FOR_OTHERS: Duration = Duration::from_millis(1);
 
 /// Why a launcher cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -69,11 +73,16 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for an attempt's end, and tells it.
+    /// Waits for an attempt's end, and tells it when it is durable.
     pub(super) fn follow(self: &Arc<Self>, ended: impl Future<Output = ExitRecord> + Send + 'static) {
         let shared = Arc::clone(self);
         self.tasks.spawn(async move {
             let record = ended.await;
+            let durable = shared.launcher.durable(record.attempt, FOR_OTHERS).await;
+            if let Err(error) = durable {
+                // The controller will store it; until then a power cut may make it unknown.
+                tracing::error!(attempt = %record.attempt, error = %crate::words(&error), "an end is not known to be durable");
+            }
             let mut state = shared.state();
             state.table.ended(record.clone());
             state.peers.say(FromLauncher::Ended(record));
@@ -83,7 +92,10 @@ impl Shared {
     fn adopt(self: &Arc<Self>, found: Vec<Found>) {
         for found in found {
             match found {
-                Found::Ended(record) => self.state().table.ended(record),
+                Found::Ended(record) => {
+                    self.state().table.running(record.attempt, None, Box::new(|_| {}));
+                    self.follow(std::future::ready(record));
+                }
                 Found::Lost {
                     attempt,
                     boot,

@@ -22,6 +22,7 @@
 mod adoption;
 mod attempt;
 mod environments;
+mod file;
 mod held;
 mod inventory;
 mod job;
@@ -48,7 +49,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use crate::join::{JoinError, JoinOrder, identity_dir, join};
+pub use crate::file::{AgentFile, CONFIG_FILE};
+pub use crate::join::{JoinError, JoinOrder, give_to_owner, identity_dir, join};
 pub use crate::renewal::{NodeIdentity, RenewError};
 
 use crate::held::Held;
@@ -158,8 +160,13 @@ struct Agent {
 /// How long attempts that are being prepared may take to notice that the agent goes.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// Runs an agent until `shutdown`, or until a private one is of no more use. Jobs go on without it.
-pub async fn run(mut config: AgentConfig, shutdown: CancellationToken) -> Result<(), RunError> {
+/// Runs an agent until `shutdown`, or until a private one is of no more use. Jobs go on without it. `node` is who it is to
+/// a controller that it joined; its certificate is kept renewed.
+pub async fn run(
+    mut config: AgentConfig,
+    node: Option<NodeIdentity>,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
     let state_error = |path: PathBuf| move |source| RunError::StateDir { path, source };
     std::fs::create_dir_all(&config.state_dir).map_err(state_error(config.state_dir.clone()))?;
     let lock = std::fs::File::create(config.state_dir.join("agent.lock"))
@@ -185,6 +192,9 @@ pub async fn run(mut config: AgentConfig, shutdown: CancellationToken) -> Result
     let client = Client::lazy(config.controller.dial());
     let tasks = TaskTracker::new();
     tasks.spawn(shipping);
+    if let Some(node) = node {
+        tasks.spawn(node.keep_renewed(client.clone(), shutdown.clone()));
+    }
     let agent = Arc::new(Agent {
         slots: Arc::new(Semaphore::new(config.millis() as usize)),
         config,

@@ -1,56 +1,24 @@
 //! `haul-agent`: runs jobs on this machine, for a controller.
 //!
-//! Exit codes: 0 after SIGINT or SIGTERM (jobs go on), 1 when it cannot run, 2 for arguments that make no sense, 75
-//! when another agent uses the state directory.
+//! Exit codes: 0 after SIGINT or SIGTERM (jobs go on), 1 when it cannot run or join, 2 for arguments that make no sense,
+//! 75 when another agent uses the state directory.
 
+mod arguments;
+
+use std::error::Error;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use clap::Parser;
-use haul_agent::{AgentConfig, RunError};
-use haul_client::Endpoint;
-use haul_types::{ByteSize, NodeName};
+use clap::Parser as _;
+use haul_agent::{AgentConfig, AgentFile, CONFIG_FILE, JoinOrder, NodeIdentity, RunError};
+use haul_client::{Client, Endpoint};
+use haul_identity::{Token, Trust, agent_config, client_config, controller_name};
+use haul_transport::{Dialer, Proxy};
+use haul_types::NodeName;
 
-/// Runs jobs on this machine, for a controller.
-#[derive(Debug, Parser)]
-#[command(
-    name = "haul-agent",
-    version,
-    after_help = "Example:\n  haul-agent --state-dir /var/lib/haul-agent --cache-dir /var/cache/haul \\\n      --socket /run/haul/controller.sock --node gpu-box"
-)]
-struct Arguments {
-    /// Where it keeps jobs in progress; one agent at a time.
-    #[arg(long, value_name = "DIR")]
-    state_dir: PathBuf,
-    /// Where it keeps environments.
-    #[arg(long, value_name = "DIR")]
-    cache_dir: PathBuf,
-    /// The controller's Unix socket.
-    #[arg(long, value_name = "PATH")]
-    socket: PathBuf,
-    /// This node's name.
-    #[arg(long, value_name = "NAME", value_parser = |name: &str| NodeName::try_from(name.to_owned()))]
-    node: NodeName,
-    /// Processors that tasks may take together [default: all there are].
-    #[arg(long)]
-    slots: Option<NonZero<u32>>,
-    /// Memory that tasks may take together, as in 64GB [default: the machine's].
-    #[arg(long, value_name = "SIZE")]
-    memory: Option<ByteSize>,
-    /// A word for choosing this node; may be repeated.
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = haul_types::node::parse_label)]
-    labels: Vec<(String, String)>,
-    /// The most that environments may take, as in 20GB.
-    #[arg(long, value_name = "SIZE")]
-    environment_budget: Option<ByteSize>,
-    /// The uv to build environments with [default: the one found, or fetched].
-    #[arg(long, value_name = "PATH")]
-    uv: Option<PathBuf>,
-    /// The socket of haul-launcher, which runs jobs as users that have no rights [default: jobs run as this user].
-    #[arg(long, value_name = "PATH")]
-    launcher: Option<PathBuf>,
-}
+use crate::arguments::{Arguments, Command, Join, Serve};
 
 fn main() -> ExitCode {
     // Supervisors are this program too, and must not have a thread or a runtime: they come first.
@@ -59,7 +27,17 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     haul_daemon::log_to_stderr();
-    match run(arguments) {
+    let outcome = match arguments.command {
+        Some(Command::Join(join)) => join_controller(join),
+        None => match settings(arguments.serve) {
+            Ok((config, node)) => run(config, node),
+            Err(error) => {
+                tracing::error!("{}", haul_daemon::with_causes(&*error));
+                return ExitCode::from(2);
+            }
+        },
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", haul_daemon::with_causes(&*error));
@@ -70,27 +48,169 @@ fn main() -> ExitCode {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
+async fn run(config: AgentConfig, node: Option<NodeIdentity>) -> Result<(), Box<dyn Error>> {
+    let shutdown = haul_daemon::shutdown_on_signals()?;
+    haul_agent::run(config, node, shutdown).await?;
+    Ok(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn join_controller(join: Join) -> Result<(), Box<dyn Error>> {
+    let token: Token = if join.token == "-" {
+        std::io::read_to_string(std::io::stdin())?.parse()?
+    } else {
+        join.token.parse()?
+    };
+    let state_dir = join.state_dir.map_or_else(usual_state_dir, Ok)?;
+    let order = JoinOrder {
+        node: join.node.map_or_else(this_host, Ok)?,
+        labels: join.labels.into_iter().collect(),
+        state_dir: state_dir.clone(),
+        token,
+    };
+    let tls = Arc::new(client_config(Trust::Pin(order.token.pin()))?);
+    let dialer = dialer(order.token.addresses(), tls)?;
+    let client = Client::connect(Arc::new(dialer)).await?;
+    let certificate = haul_agent::join(order, &client).await?;
+    haul_agent::give_to_owner(&state_dir)?;
+    println!(
+        "This machine is node {} now. Start its agent with\n  haul-agent --state-dir {}\nor, under systemd, with\n  systemctl \
+         enable --now haul-agent",
+        certificate.name,
+        state_dir.display()
+    );
+    Ok(())
+}
+
+fn dialer(
+    addresses: &[haul_identity::Address],
+    tls: impl Into<haul_transport::ClientTlsSource>,
+) -> Result<Dialer, Box<dyn Error>> {
+    let addresses = addresses
+        .iter()
+        .map(|address| address.to_string().parse())
+        .collect::<Result<Vec<haul_transport::Address>, _>>()?;
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Ok(Dialer::new(
+        addresses,
+        tls,
+        controller_name(),
+        Proxy::from_variables(variables)?,
+    ))
+}
+
+/// What the flags and the file say together, and who this node is if it has joined a controller.
+fn settings(flags: Serve) -> Result<(AgentConfig, Option<NodeIdentity>), Box<dyn Error>> {
+    let file: AgentFile = match &flags.config {
+        Some(file) => haul_daemon::read_config(file)?,
+        None => {
+            let state_dir = flags.state_dir.clone().map_or_else(usual_state_dir, Ok)?;
+            haul_daemon::read_config_if_there(&state_dir.join(CONFIG_FILE))?
+        }
+    };
+    let state_dir = match flags.state_dir.or_else(|| file.state_dir.clone()) {
+        Some(named) => named,
+        None => usual_state_dir()?,
+    };
+    let cache_dir = flags
+        .cache_dir
+        .or(file.cache_dir)
+        .unwrap_or_else(|| state_dir.join("cache"));
+    let named = flags.node.or(file.node);
+    let socket = flags.socket.or(file.socket);
+    let (controller, node, identity) = if let Some(socket) = socket {
+        (Endpoint::Unix(socket), named.map_or_else(this_host, Ok)?, None)
+    } else {
+        let identity = NodeIdentity::open(&state_dir)?;
+        let dialer = dialer(identity.addresses(), Arc::new(agent_config(identity.current())))?;
+        let name = identity.current().get().certificate().name.clone();
+        if named.as_ref().is_some_and(|named| *named != name) {
+            return Err(format!(
+                "this machine joined as {name}: leave the other name out, or join again with it"
+            )
+            .into());
+        }
+        (Endpoint::Remote(dialer), name, Some(identity))
+    };
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let mut labels = file.labels;
+    labels.extend(flags.labels);
     let config = AgentConfig {
-        state_dir: arguments.state_dir,
-        cache_dir: arguments.cache_dir,
-        controller: Endpoint::Unix(arguments.socket),
-        node: arguments.node,
-        slots: arguments
+        state_dir,
+        cache_dir,
+        controller,
+        node,
+        slots: flags
             .slots
+            .or(file.slots)
             .map_or_else(|| u32::try_from(processors).unwrap_or(1), NonZero::get),
-        memory: arguments.memory,
-        labels: arguments.labels.into_iter().collect(),
+        memory: flags.memory.or(file.memory),
+        labels,
         private: false,
         restart_controller: None,
-        environment_budget: arguments.environment_budget,
-        uv: arguments.uv,
+        environment_budget: flags.environment_budget.or(file.environment_budget),
+        uv: flags.uv.or(file.uv),
         supervisor: None,
-        launcher: arguments.launcher,
+        launcher: flags.launcher.or(file.launcher),
         node_env: std::env::vars_os().collect(),
     };
-    let shutdown = haul_daemon::shutdown_on_signals()?;
-    haul_agent::run(config, shutdown).await?;
-    Ok(())
+    Ok((config, identity))
+}
+
+/// Where an agent keeps everything if nobody says where: the system's place for root, else the user's.
+fn usual_state_dir() -> Result<PathBuf, Box<dyn Error>> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/haul-agent"));
+    }
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .map(|path| path.join("haul-agent"))
+        .ok_or_else(|| "no state directory: give --state-dir, or set HOME".into())
+}
+
+/// A node is called after its host.
+fn this_host() -> Result<NodeName, Box<dyn Error>> {
+    let uname = rustix::system::uname();
+    let name = uname.nodename().to_string_lossy().into_owned();
+    NodeName::try_from(name).map_err(|error| format!("{error}; name the node yourself, by --name").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_did_not_join_says_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let arguments = Arguments::parse_from([
+            "haul-agent",
+            "--state-dir",
+            &directory.path().display().to_string(),
+        ]);
+        let error = settings(arguments.serve).unwrap_err();
+        assert!(error.to_string().contains("join"), "{error}");
+    }
+
+    #[test]
+    fn flags_go_over_the_file_and_unknown_keys_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().display().to_string();
+        let file = |text: &str| std::fs::write(Path::new(&state).join(CONFIG_FILE), text).unwrap();
+        let read = |more: &[&str]| {
+            let words = ["haul-agent", "--state-dir", &state, "--socket", "/s"];
+            settings(Arguments::parse_from(words.iter().chain(more)).serve)
+        };
+        file("slots = 3\nmemory = \"2GB\"\nlabels = { gpu = \"a100\" }\n");
+        let (config, _) = read(&["--slots", "5", "--label", "rack=7", "--node", "box"]).unwrap();
+        assert_eq!((config.slots, config.labels.len()), (5, 2));
+        assert_eq!(config.memory, Some(haul_types::ByteSize(2_000_000_000)));
+        file("slotz = 3\n");
+        assert!(read(&[]).unwrap_err().to_string().contains("slotz"));
+    }
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use haul_environment::{EnvironmentError, Ready, SetupSink};
-use haul_launcher::{AttemptOrder, Limits};
-use haul_types::{AttemptId, EnvironmentSpec, JobSpec, Reason, TaskState};
+use haul_launcher::{AttemptOrder, Limits, MilliCpus};
+use haul_types::{AttemptId, Cpus, EnvironmentSpec, JobSpec, Reason, Resources, TaskState};
 use tokio_util::sync::CancellationToken;
 
 use super::end::{End, words};
@@ -119,6 +119,17 @@ async fn make_environment(
     }
 }
 
+/// What was asked for is what there is. A job that asks for no processors is counted as one, and not held to it: most
+/// programs take what the machine has.
+fn limits(spec: &JobSpec) -> Limits {
+    let Resources { cpus, memory } = spec.scheduling.resources;
+    Limits {
+        cpus: (cpus != Cpus::ONE).then_some(MilliCpus(cpus.millis())),
+        memory: (memory.0 > 0).then_some(memory.max(Limits::MEMORY_AT_LEAST)),
+        pids: None,
+    }
+}
+
 /// What is to be started.
 pub(super) fn order(
     agent: &Agent,
@@ -160,7 +171,7 @@ pub(super) fn order(
         stderr,
         timeout: *timeout,
         grace: *grace,
-        limits: Limits::default(),
+        limits: limits(&job.spec),
     })
 }
 

@@ -163,7 +163,7 @@ fn run_agent() -> Result<(), DaemonError> {
         .map_err(DaemonError::Process)?;
     let outcome = runtime.block_on(async {
         let shutdown = haul_daemon::shutdown_on_signals().map_err(DaemonError::Process)?;
-        haul_agent::run(config, shutdown).await?;
+        haul_agent::run(config, None, shutdown).await?;
         Ok::<_, DaemonError>(())
     });
     runtime.shutdown_background();

@@ -23,7 +23,7 @@ pub use id::{
 pub use node::{
     Admission, Enforcement, Gpu, Inventory, Labels, NodeRecord, NodeState, Placement, TargetRecord,
 };
-pub use quantity::{ByteSize, deserialize_duration, parse_duration};
+pub use quantity::{ByteSize, deserialize_duration, deserialize_size, parse_duration};
 pub use record::{JobRecord, TaskCounts, TaskRecord};
 pub use resources::{Cpus, Resources};
 pub use role::Role;

@@ -115,6 +115,14 @@ pub fn deserialize_duration<'de, D: serde::Deserializer<'de>>(
     parse_duration(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
+/// The same for a size, as in `"64GB"`.
+pub fn deserialize_size<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<ByteSize>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

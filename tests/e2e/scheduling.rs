@@ -1,6 +1,8 @@
 //! Where and when jobs run: targets, requests, nodes that take no work, limits of waiting, retries.
 
-use haul_tests::Home;
+use std::time::Duration;
+
+use haul_tests::{Home, Role};
 
 /// The name of the home's one node.
 fn node(home: &Home) -> String {
@@ -67,7 +69,11 @@ fn a_cordoned_node_takes_no_work_through_a_restart_and_a_job_waits_no_longer_tha
     let why = home.json(["show", &job])["waiting_for"].to_string();
     assert!(why.contains(&format!("haul node uncordon {node}")), "{why}");
     home.run(["wait", &job]).expect_code(124);
+    let controllers = home.processes_as(Role::Controller);
     home.run(["local", "stop"]).ok();
+    for controller in controllers {
+        assert!(controller.is_gone_within(Duration::from_secs(20)));
+    }
     let job = home.detach(["--", "true"]);
     assert_eq!(home.json(["show", &job])["state"], "queued");
     home.run(["node", "uncordon", &node]).ok();

@@ -121,7 +121,7 @@ fn steps(criterion: &mut Criterion) {
     let mut world = World::new(1, 2, 1);
     world.submit(1, Some("0-999999"));
     criterion.bench_function("a short task of an array", |bench| {
-        bench.iter(|| world.turn_over())
+        bench.iter(|| world.turn_over());
     });
 
     for nodes in [1, 1000] {

@@ -33,11 +33,13 @@ fn node(number: u32) -> NodeName {
     NodeName::try_from(format!("node-{number}")).expect("a name")
 }
 
-/// A clock that goes on by a second, so that no task is a short one.
+/// A dispatcher and what its nodes hold.
 struct World {
     dispatch: Dispatch,
     held: Vec<(NodeName, AttemptId)>,
+    arrays: u64,
     now: u64,
+    /// Milliseconds that a step takes; 1 makes every task a short one, 1000 none.
     pace: u64,
 }
 
@@ -46,6 +48,7 @@ impl World {
         let mut world = Self {
             dispatch: Dispatch::default(),
             held: Vec::new(),
+            arrays: 0,
             now: 0,
             pace,
         };
@@ -96,6 +99,11 @@ impl World {
 
     /// One attempt runs and ends, and whatever follows from that is handed out.
     fn turn_over(&mut self) {
+        if self.held.is_empty() {
+            // The array has come to its end.
+            self.arrays += 1;
+            self.submit(self.arrays, Some("0-999999"));
+        }
         let (node, attempt) = self.held.swap_remove(0);
         for state in [TaskState::Running, TaskState::Succeeded] {
             let update = Update {
@@ -119,7 +127,6 @@ impl World {
 
 fn steps(criterion: &mut Criterion) {
     let mut world = World::new(1, 2, 1);
-    world.submit(1, Some("0-999999"));
     criterion.bench_function("a short task of an array", |bench| {
         bench.iter(|| world.turn_over());
     });

@@ -22,6 +22,10 @@ impl Dispatch {
     /// Hands out what can be handed out.
     pub(super) fn place(&mut self, now: Now, changes: &mut Changes) {
         let mut assigned = Assigned::new();
+        if self.line.becomes_mixed() {
+            // Whoever has just come must not slip past those that wait already.
+            self.keep_nodes();
+        }
         loop {
             let roomier = self.fleet.take_roomier();
             if !roomier.is_empty() {
@@ -139,15 +143,17 @@ impl Dispatch {
     fn keep_nodes(&mut self) {
         let mut kept: BTreeSet<PoolId> = BTreeSet::new();
         let mut nodes: BTreeSet<NodeKey> = BTreeSet::new();
-        for (turn, class) in self.line.blocked() {
+        // Where all that wait ask for the same, nobody can slip past the first.
+        let blocked = if self.line.is_mixed() {
+            self.line.blocked()
+        } else {
+            Vec::new()
+        };
+        for (turn, class) in blocked {
             if kept.contains(&class.pool) {
                 continue;
             }
-            let may_keep = |node: &Node| {
-                self.fleet
-                    .key(&node.record.name)
-                    .is_some_and(|key| !nodes.contains(&key))
-            };
+            let may_keep = |key: NodeKey| !nodes.contains(&key);
             let Some(key) = self.fleet.choose_to_keep(class.pool, class.demand, may_keep) else {
                 continue;
             };

@@ -401,11 +401,11 @@ impl Fleet {
         &self,
         pool: PoolId,
         demand: Resources,
-        may_keep: impl Fn(&Node) -> bool,
+        may_keep: impl Fn(NodeKey) -> bool,
     ) -> Option<NodeKey> {
         let would_fit = |key: NodeKey| {
             self.node(key)
-                .is_some_and(|node| node.record.inventory.capacity.covers(demand) && may_keep(node))
+                .is_some_and(|node| node.record.inventory.capacity.covers(demand) && may_keep(key))
         };
         let pool = self.pool(pool);
         let kept = pool

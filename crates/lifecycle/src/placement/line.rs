@@ -5,7 +5,7 @@
 //! found blocked is looked at again only when its first job is another one, or when a node of its target has more room.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use haul_types::{JobId, Priority, Resources};
 
@@ -41,9 +41,11 @@ struct Class {
 /// The line.
 #[derive(Debug, Default)]
 pub(crate) struct Line {
-    classes: HashMap<ClassKey, Class>,
+    classes: BTreeMap<ClassKey, Class>,
     /// Classes to look at.
     listed: Vec<ClassKey>,
+    /// Whether the line was mixed when that was last asked.
+    was_mixed: bool,
 }
 
 impl Line {
@@ -112,6 +114,17 @@ impl Line {
     pub(crate) fn first_few(&self, key: ClassKey, many: usize) -> Vec<Turn> {
         let class = self.classes.get(&key);
         class.map_or_else(Vec::new, |class| class.turns.iter().take(many).copied().collect())
+    }
+
+    /// Whether jobs of more than one class are in line, so that one may be overtaken by another.
+    pub(crate) fn is_mixed(&self) -> bool {
+        self.classes.len() > 1
+    }
+
+    /// Whether the line has become mixed since this was last asked.
+    pub(crate) fn becomes_mixed(&mut self) -> bool {
+        let mixed = self.is_mixed();
+        !std::mem::replace(&mut self.was_mixed, mixed) && mixed
     }
 
     /// The class's first job fits nowhere now.

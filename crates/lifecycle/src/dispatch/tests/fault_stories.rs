@@ -159,9 +159,9 @@ fn a_job_waits_in_the_queue_no_longer_than_its_limit() {
     let mut world = World::unhurried();
     world.connect(0, 1);
     world.submit(1, spec(None));
-    let limit = Some(Duration::from_secs(60));
+    let limit = Duration::from_secs(60);
     let limited = Scheduling {
-        queue_timeout: limit,
+        queue_timeout: Some(limit),
         ..Scheduling::default()
     };
     world.submit(2, scheduled(None, limited.clone()));
@@ -169,7 +169,7 @@ fn a_job_waits_in_the_queue_no_longer_than_its_limit() {
     let due = world.dispatch.next_deadline().unwrap();
     assert_eq!(
         due,
-        Duration::from_millis(world.jobs[&id(2)].created_unix_ms) + limit.unwrap()
+        Duration::from_millis(world.jobs[&id(2)].created_unix_ms) + limit
     );
     // The limit goes on through a restart.
     world.now += 30_000;

@@ -21,11 +21,9 @@ fn label_target(name: &str, labels: &[(&str, &str)], placement: haul_types::Plac
     })
 }
 
-fn at(target: &str, scheduling: Scheduling) -> Scheduling {
-    Scheduling {
-        target: Some(target.parse().unwrap()),
-        ..scheduling
-    }
+fn at(target: &str, mut scheduling: Scheduling) -> Scheduling {
+    scheduling.target = Some(target.parse().unwrap());
+    scheduling
 }
 
 #[test]

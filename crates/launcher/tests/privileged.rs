@@ -192,7 +192,7 @@ async fn a_job_has_its_directory_and_nothing_else() {
 
     launcher.take_back(&workdir).await.unwrap();
     assert_eq!(owner(&workdir.join("tree/d/e/f")), 0);
-    launcher.acknowledge(record.attempt);
+    launcher.acknowledge(record.attempt).unwrap();
 
     launcher.take_back(&other).await.expect_err("it runs there");
     neighbour.stop(StopReason::Canceled);
@@ -271,7 +271,7 @@ async fn either_side_restarts_and_no_attempt_notices() {
     let workdir = machine.workdir(1);
     let script = "echo up; read line < go; echo $line; exit 7";
     make_fifo(&workdir.join("tree/go"));
-    let mut running = launcher
+    let running = launcher
         .start(machine.order(1, &workdir, script), &workdir)
         .await
         .unwrap();
@@ -292,7 +292,7 @@ async fn either_side_restarts_and_no_attempt_notices() {
         "each has a user of its own"
     );
     launcher.take_back(&second).await.unwrap();
-    launcher.acknowledge(short.attempt());
+    launcher.acknowledge(short.attempt()).unwrap();
     launcher.take_back(&workdir).await.expect_err("it runs there");
 
     // The agent dies, and the attempt ends; another agent comes.
@@ -327,7 +327,7 @@ async fn either_side_restarts_and_no_attempt_notices() {
     }
     assert!(ends.contains(&record), "{ends:?}");
     launcher.take_back(&workdir).await.unwrap();
-    launcher.acknowledge(record.attempt);
+    launcher.acknowledge(record.attempt).unwrap();
     let third = machine.workdir(3);
     let mut last = launcher
         .start(machine.order(3, &third, "exit 0"), &third)

@@ -107,7 +107,7 @@ fn what_a_job_made_comes_back_without_its_rights() {
     std::fs::hard_link(tree.join("program"), tree.join("again")).unwrap();
     make_dir(&tree.join("closed"), JOB);
     make(&tree.join("closed/f"), JOB);
-    std::fs::set_permissions(tree.join("closed"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(tree.join("closed"), std::fs::Permissions::from_mode(0o000)).unwrap();
     make(&tree.join("agents"), AGENT);
     rustix::fs::mknodat(rustix::fs::CWD, tree.join("fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
     chown(tree.join("fifo"), Some(JOB), None).unwrap();

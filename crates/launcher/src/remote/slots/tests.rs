@@ -53,7 +53,7 @@ impl Launcher {
                 });
             }
             ToLauncher::Acknowledge { attempt } if self.table.has_ended(attempt) => {
-                self.table.remove(attempt)
+                self.table.remove(attempt);
             }
             _ => {}
         }

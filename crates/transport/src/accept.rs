@@ -230,7 +230,7 @@ impl Listening {
     async fn receive(self: Arc<Self>, stream: TcpStream, address: SocketAddr, handshaking: Handshaking) {
         let step = self.admission.limits().step_timeout;
         let outcome = tokio::select! {
-            outcome = handshake::receive(stream, &self.tls, step) => outcome,
+            outcome = handshake::receive(stream, &self.tls, step, || handshaking.renew()) => outcome,
             () = handshaking.pushed_out() => {
                 tracing::debug!(%address, "pushed out by newer connections before it was ready");
                 return;

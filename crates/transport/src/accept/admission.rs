@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,15 @@ struct OfSite {
 }
 
 impl Counts {
+    /// The newest that is not ready; its number.
+    fn insert(&mut self, site: Site, pushed_out: CancellationToken) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.handshaking.insert(number, (site, pushed_out));
+        self.sites.entry(site).or_default().handshaking.insert(number);
+        number
+    }
+
     /// One that was not ready goes; nothing if it has gone already.
     fn remove(&mut self, number: u64) -> Option<CancellationToken> {
         let (site, pushed_out) = self.handshaking.remove(&number)?;
@@ -134,15 +144,12 @@ impl Admission {
             let oldest = counts.handshaking.keys().next().copied();
             counts.push_out(oldest);
         }
-        let number = counts.next;
-        counts.next += 1;
         let pushed_out = CancellationToken::new();
-        counts.handshaking.insert(number, (site, pushed_out.clone()));
-        counts.sites.entry(site).or_default().handshaking.insert(number);
+        let number = counts.insert(site, pushed_out.clone());
         Some(Handshaking {
             admission: Arc::clone(self),
             site,
-            number,
+            number: AtomicU64::new(number),
             pushed_out,
         })
     }
@@ -153,11 +160,24 @@ impl Admission {
 pub(super) struct Handshaking {
     admission: Arc<Admission>,
     site: Site,
-    number: u64,
+    number: AtomicU64,
     pushed_out: CancellationToken,
 }
 
 impl Handshaking {
+    fn number(&self) -> u64 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// It has shown that it means it, at some cost: it is the newest again.
+    pub(super) fn renew(&self) {
+        let mut counts = self.admission.counts();
+        if let Some(pushed_out) = counts.remove(self.number()) {
+            self.number
+                .store(counts.insert(self.site, pushed_out), Ordering::Relaxed);
+        }
+    }
+
     /// Returns when it has to go.
     pub(super) async fn pushed_out(&self) {
         self.pushed_out.cancelled().await;
@@ -172,7 +192,7 @@ impl Handshaking {
         }
         counts.ready += 1;
         counts.sites.entry(self.site).or_default().ready += 1;
-        counts.remove(self.number);
+        counts.remove(self.number());
         drop(counts);
         Some(Place {
             admission: Arc::clone(&self.admission),
@@ -183,7 +203,7 @@ impl Handshaking {
 
 impl Drop for Handshaking {
     fn drop(&mut self) {
-        self.admission.counts().remove(self.number);
+        self.admission.counts().remove(self.number());
     }
 }
 
@@ -252,6 +272,16 @@ mod tests {
     }
 
     #[test]
+    fn one_that_gets_on_is_the_newest_again() {
+        let admission = Admission::new(limits());
+        let waiting: Vec<_> = (0..3).map(|_| admission.admit(address(1)).unwrap()).collect();
+        waiting[0].renew();
+        let _more = [admission.admit(address(1)), admission.admit(address(1))];
+        let gone: Vec<_> = waiting.iter().map(|one| one.pushed_out.is_cancelled()).collect();
+        assert_eq!(gone, [false, true, true]);
+    }
+
+    #[test]
     fn a_ready_one_is_never_pushed_out_and_keeps_the_newest_out() {
         let admission = Admission::new(limits());
         let _places: Vec<_> = (0..2)
@@ -263,7 +293,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn limits_hold_and_nothing_is_left(steps in prop::collection::vec((0..4u8, 1..4u8, 0..8usize), 0..200)) {
+        fn limits_hold_and_nothing_is_left(steps in prop::collection::vec((0..5u8, 1..4u8, 0..8usize), 0..200)) {
             let limits = limits();
             let admission = Admission::new(limits.clone());
             let (mut waiting, mut places) = (Vec::new(), Vec::new());
@@ -276,6 +306,7 @@ mod tests {
                     }
                     3 if which < places.len() => drop(places.remove(which)),
                     3 if which < waiting.len() => drop(waiting.remove(which)),
+                    4 if which < waiting.len() => waiting[which].renew(),
                     _ => {}
                 }
                 // One that was pushed out may still have become ready at the same moment; it then counts as that.

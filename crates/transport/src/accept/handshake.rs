@@ -54,11 +54,13 @@ async fn in_time<T, E: Into<HandshakeError>>(
         .map_err(Into::into)
 }
 
-/// Takes a connection through all steps, each of which may take `step`.
+/// Takes a connection through all steps, each of which may take `step`; `got_on` is called
+/// when it has brought TLS about, which costs a peer something.
 pub(super) async fn receive(
     stream: TcpStream,
     tls: &ServerTls,
     step: Duration,
+    got_on: impl Fn(),
 ) -> Result<Received, HandshakeError> {
     socket::tune(&stream)?;
     // Nothing is set aside for a peer that says nothing.
@@ -69,13 +71,14 @@ pub(super) async fn receive(
     let configs = tls.get();
     if first[0] != TLS_HANDSHAKE {
         // A reverse proxy that terminated a TLS of its own.
-        return tunneled(stream, configs.inner, step).await;
+        return tunneled(stream, configs.inner, step, got_on).await;
     }
     let stream = in_time(step, TlsAcceptor::from(configs.outer).accept(stream)).await?;
+    got_on();
     if stream.get_ref().1.alpn_protocol() == Some(H2) {
         spoken(stream, step, false).await
     } else {
-        tunneled(stream, configs.inner, step).await
+        tunneled(stream, configs.inner, step, got_on).await
     }
 }
 
@@ -83,10 +86,12 @@ async fn tunneled(
     stream: impl Duplex + 'static,
     tls: Arc<ServerConfig>,
     step: Duration,
+    got_on: impl Fn(),
 ) -> Result<Received, HandshakeError> {
     let upgraded = in_time(step, upgrade::serve(stream)).await?;
     let tunnel = Tunnel::over(upgraded, Role::Server).await;
     let stream = in_time(step, TlsAcceptor::from(tls).accept(tunnel)).await?;
+    got_on();
     spoken(stream, step, true).await
 }
 

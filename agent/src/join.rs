@@ -42,7 +42,7 @@ pub enum JoinError {
     Host(#[from] HostError),
     /// The controller refused, and says why; or it could not be reached.
     #[error("{}", .0.message())]
-    Controller(#[source] Box<tonic::Status>),
+    Controller(Box<tonic::Status>),
     /// The controller answered without what was asked for.
     #[error("the controller's answer has no certificate")]
     Empty,

@@ -7,7 +7,7 @@ mod arguments;
 
 use std::error::Error;
 use std::num::NonZero;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -183,6 +183,8 @@ fn this_host() -> Result<NodeName, Box<dyn Error>> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use haul_client::Backoff;
+use haul_client::{Backoff, CallError};
 use haul_proto::{self as proto, v1};
 use haul_types::{AttemptId, JobSpec};
 use tokio::sync::mpsc;
@@ -35,6 +35,7 @@ pub(crate) async fn run(agent: &Arc<Agent>, shutdown: &CancellationToken) {
     let mut backoff = Backoff::lasting();
     let mut lost = Instant::now();
     let mut farewell = false;
+    let mut told = String::new();
     loop {
         tokio::select! {
             end = session(agent) => match end {
@@ -44,6 +45,7 @@ pub(crate) async fn run(agent: &Arc<Agent>, shutdown: &CancellationToken) {
                 }
                 Ok((End::Broken(status), _)) => {
                     tracing::info!(%status, "the session broke");
+                    told.clear();
                     farewell = false;
                     lost = Instant::now();
                     backoff = Backoff::lasting();
@@ -51,7 +53,7 @@ pub(crate) async fn run(agent: &Arc<Agent>, shutdown: &CancellationToken) {
                 Err(status) if is_refusal(&status) => {
                     tracing::warn!(reason = status.message(), "the controller does not take this agent");
                 }
-                Err(status) => tracing::debug!(%status, "cannot reach the controller"),
+                Err(status) => tell(CallError::from(status), &mut told),
             },
             () = shutdown.cancelled() => return,
         }
@@ -78,6 +80,15 @@ fn is_refusal(status: &Status) -> bool {
         status.code(),
         Code::AlreadyExists | Code::FailedPrecondition | Code::InvalidArgument | Code::PermissionDenied
     )
+}
+
+/// Says why there is no session, once for each reason in a row.
+fn tell(error: CallError, told: &mut String) {
+    let reason = haul_daemon::with_causes(&error);
+    if *told != reason {
+        tracing::warn!(reason, "no session with the controller; trying again");
+        *told = reason;
+    }
 }
 
 /// Starts the private controller again; it waits for a while itself if another one is being started.

@@ -64,7 +64,6 @@ fn what_makes_no_sense_is_refused_with_exit_code_2() {
     for (arguments, named) in [
         (&["init"][..], "--address"),
         (&["init", "--address", "here"], "HOST:PORT"),
-        (&[][..], "--socket"),
         (
             &["--socket", "s", "--config", "/nowhere/controller.toml"],
             "/nowhere/controller.toml",

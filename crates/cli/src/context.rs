@@ -76,6 +76,14 @@ impl Context {
             })
     }
 
+    /// Whether commands go to this user's private controller.
+    pub(crate) fn is_local(&self) -> Result<bool, Failure> {
+        Ok(matches!(
+            contexts::choose(&self.wishes, &self.contexts()?)?,
+            Chosen::Local
+        ))
+    }
+
     /// A connection to the controller that is meant; the private one is started if need be.
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
         match contexts::choose(&self.wishes, &self.contexts()?)? {

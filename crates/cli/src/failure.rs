@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use haul_client::{CallError, FetchError, FollowError, SendError, SubmitError};
+use haul_identity::TlsProblem;
 use haul_snapshot::ScanError;
 use haul_snapshot::scan::BundleError;
 use haul_snapshot::tree::UnpackError;
@@ -131,6 +132,11 @@ impl From<CallError> for Failure {
             && let Some(local) = why.downcast_ref::<LocalError>()
         {
             return local.into();
+        }
+        if let CallError::Hopeless(why) = &error
+            && why.downcast_ref::<TlsProblem>().is_some()
+        {
+            return Self::usage("this is not a controller that can be talked to").because(&**why);
         }
         let failure = Self::of(kind, &error);
         match &error {

@@ -5,7 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
+use haul_identity::TlsProblem;
 use haul_proto::client::{Caller, Calls, NotAToken};
 use haul_transport::{ByteStream, Dialer, Duplex, http2};
 use haul_types::AttemptId;
@@ -104,7 +106,7 @@ impl Dial for Dialer {
     fn dial(&self) -> Dialing {
         let dialer = self.clone();
         Box::pin(async move {
-            let dialed = Self::dial(&dialer).await?;
+            let dialed = Self::dial(&dialer).await.map_err(explained)?;
             tracing::debug!(address = %dialed.address, way = %dialed.way, "connected");
             Ok(dialed.stream)
         })
@@ -112,6 +114,19 @@ impl Dial for Dialer {
 
     fn is_remote(&self) -> bool {
         true
+    }
+}
+
+/// Who answers is not whom we look for, or does not know us: no other try changes that, and there are words for it.
+fn explained(error: haul_transport::DialError) -> DialError {
+    let now = SystemTime::now();
+    let problem = error
+        .tried
+        .iter()
+        .find_map(|tried| TlsProblem::of(&tried.failure, None, now));
+    match problem {
+        Some(problem) => DialError::Hopeless(Arc::new(problem)),
+        None => DialError::Remote(error),
     }
 }
 

@@ -53,7 +53,9 @@ pub(super) async fn submit(
     };
     let handing = client.submit_directory(id, &mut spec, Arc::new(scanned), rescan, counts.clone());
     let (submitted, _) = watched(context, &counts, handing).await?;
-    renew_controller(client, &submitted, context).await;
+    if context.is_local()? {
+        renew_controller(client, &submitted, context).await;
+    }
     tell_unplaceable(&submitted, context);
     Ok((id, spec))
 }

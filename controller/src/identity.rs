@@ -59,6 +59,8 @@ pub(crate) struct JoinOrder {
 pub(crate) struct Granted {
     pub(crate) credentials: NodeCredentials,
     pub(crate) bundle: Bundle,
+    /// When it has just joined: the target that its token puts it into.
+    pub(crate) target: Option<String>,
 }
 
 /// Where a rotation of the authority stands.
@@ -149,7 +151,7 @@ impl Identity {
         let node = EnrolledNode {
             id: NodeId::random(),
             name: order.name.clone(),
-            target,
+            target: target.clone(),
             labels,
             key,
             enrolled_unix_ms: unix_ms(now),
@@ -165,7 +167,8 @@ impl Identity {
         let used = self.metadata.token(&token)?.and_then(|token| token.used);
         let id = used.ok_or(IdentityRefusal::UnknownToken)?.by;
         tracing::info!(node = %order.name, %id, "a node joined");
-        self.grant(&order.request, &order.name, id, now).await
+        let granted = self.grant(&order.request, &order.name, id, now).await?;
+        Ok(Granted { target, ..granted })
     }
 
     /// Another certificate for a node, which has proved who it is.
@@ -191,6 +194,7 @@ impl Identity {
             Granted {
                 credentials: authorities.issue_node(request, name, id, self.config.certificate_life, now)?,
                 bundle: authorities.bundle(),
+                target: None,
             }
         };
         let certificate = CertificateRow {

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
 
@@ -62,6 +62,7 @@ fn trailers(status: &Status) -> Result<tonic::codegen::http::HeaderMap, Status> 
 
 #[cfg(test)]
 mod tests {
+    use http_body::Body as _;
     use tokio::sync::oneshot;
 
     use super::*;

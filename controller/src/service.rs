@@ -58,6 +58,9 @@ pub(crate) fn router(
             build: config.build.clone(),
             shutdown: shutdown.clone(),
         }))
-        .add_service(haul_proto::server::identity(identity::IdentityCalls { identity }))
+        .add_service(haul_proto::server::identity(identity::IdentityCalls {
+            engine: Arc::clone(&engine),
+            identity,
+        }))
         .add_service(haul_proto::server::agent(agents::Agents { engine }))
 }

@@ -57,7 +57,15 @@ impl AgentService for Agents {
         let node = NodeName::try_from(hello.node.clone())
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
         principal.speaks_for(&node)?;
-        let inventory = proto::inventory(hello.slots, hello.inventory.as_ref()).map_err(bad)?;
+        let mut inventory = proto::inventory(hello.slots, hello.inventory.as_ref()).map_err(bad)?;
+        if let Principal::Node { id, .. } = &principal {
+            // What an admin said when the machine was let in counts more than what the machine says.
+            let enrolled = self.engine.metadata().enrolled_node(*id);
+            let enrolled = enrolled.map_err(IntoStatus::into_status)?;
+            inventory
+                .labels
+                .extend(enrolled.into_iter().flat_map(|node| node.labels));
+        }
         let mut held = Vec::new();
         for reference in &hello.held {
             let attempt = AttemptId::try_from(reference).map_err(bad)?;

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use haul_identity::{Secret, Step, VerifiedRequest};
+use haul_lifecycle::{Event, Refused};
 use haul_proto::server::IdentityService;
 use haul_proto::v1;
 use haul_store::TokenRecord;
-use haul_types::{NodeName, Role, TokenId};
+use haul_types::{NodeName, Role, TargetName, TokenId};
 use tonic::{Request, Response, Status};
 
+use crate::engine::{Engine, StepError};
 use crate::identity::{Granted, Identity, JoinOrder, Life, Standing, TokenOrder, unix_ms};
 use crate::principal::Principal;
 use crate::status::{IntoStatus, panicked};
@@ -20,6 +22,7 @@ const LABELS: usize = 64;
 const LABEL_LETTERS: usize = 256;
 
 pub(super) struct IdentityCalls {
+    pub(super) engine: Arc<Engine>,
     /// Absent where no authority was made: a controller that only its own user reaches.
     pub(super) identity: Option<Arc<Identity>>,
 }
@@ -41,6 +44,11 @@ fn invalid(error: &dyn std::error::Error) -> Status {
 
 fn node_name(name: String) -> Result<NodeName, Status> {
     NodeName::try_from(name).map_err(|error| invalid(&error))
+}
+
+fn target_name(name: &str) -> Result<TargetName, Status> {
+    name.parse()
+        .map_err(|error| Status::invalid_argument(format!("target: {error}")))
 }
 
 fn labels(labels: impl IntoIterator<Item = (String, String)>) -> Result<BTreeMap<String, String>, Status> {
@@ -77,10 +85,16 @@ impl IdentityService for IdentityCalls {
             name: node_name(node)?,
             labels: labels(said)?,
         };
+        let node = order.name.clone();
         let granted = identity
             .join(order, SystemTime::now())
             .await
             .map_err(IntoStatus::into_status)?;
+        if let Some(target) = &granted.target {
+            let target = target_name(target)?;
+            let enlisted = self.engine.step(Event::Enlist { target, node }).await;
+            enlisted.map_err(IntoStatus::into_status)?;
+        }
         let credentials = Some(credentials(granted));
         Ok(Response::new(v1::JoinResponse { credentials }))
     }
@@ -132,7 +146,9 @@ impl IdentityService for IdentityCalls {
         let order = TokenOrder {
             role: role(asked.role())?,
             name: asked.name,
-            target: (!asked.target.is_empty()).then_some(asked.target),
+            target: (!asked.target.is_empty())
+                .then(|| target_name(&asked.target).map(|_| asked.target))
+                .transpose()?,
             life: match asked.life_ms {
                 None => Life::Usual,
                 Some(0) => Life::Ever,
@@ -227,6 +243,16 @@ impl IdentityService for IdentityCalls {
             .revoke_node(&name, SystemTime::now())
             .await
             .map_err(IntoStatus::into_status)?;
+        // What it ran is lost: nothing that it says is believed any more.
+        let gone = Event::RemoveNode {
+            node: name,
+            connected: true,
+        };
+        match self.engine.step(gone).await {
+            // One that joined and never connected.
+            Ok(()) | Err(StepError::Refused(Refused::UnknownNode(_))) => {}
+            Err(error) => return Err(error.into_status()),
+        }
         Ok(Response::new(v1::RevokeNodeResponse {
             node_id: id.to_string(),
         }))

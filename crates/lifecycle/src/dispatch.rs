@@ -133,6 +133,7 @@ impl Dispatch {
                 self.on_remove_node(&node, connected, now, &mut changes)?;
             }
             Event::PutTarget(target) => self.on_put_target(target, &mut changes)?,
+            Event::Enlist { target, node } => self.on_enlist(target, node, &mut changes),
             Event::RemoveTarget(name) => self.on_remove_target(name, &mut changes)?,
             Event::Tick => {}
         }

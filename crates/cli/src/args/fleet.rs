@@ -50,6 +50,12 @@ pub enum NodeCommand {
         #[arg(value_name = "NODE", required = true, value_parser = node_name)]
         nodes: Vec<NodeName>,
     },
+    /// Shut one out at once: its certificate is worth nothing from now on, and what it ran is lost
+    Revoke {
+        /// The nodes
+        #[arg(value_name = "NODE", required = true, value_parser = node_name)]
+        nodes: Vec<NodeName>,
+    },
     /// Forget one that is gone for good: what it ran is lost
     Rm {
         /// The nodes

@@ -25,6 +25,15 @@ pub(crate) async fn node(args: NodeArgs, context: &mut Context) -> Result<Exit, 
         NodeCommand::Drain { nodes } => admit(&client, &nodes, Admission::Draining).await?,
         NodeCommand::Cordon { nodes } => admit(&client, &nodes, Admission::Cordoned).await?,
         NodeCommand::Uncordon { nodes } => admit(&client, &nodes, Admission::Open).await?,
+        NodeCommand::Revoke { nodes } => {
+            for node in nodes {
+                let revoked = client.revoke_node(node.as_str()).await;
+                revoked.map_err(|error| named(error, "`haul node ls` lists the nodes"))?;
+                context.output.hint(&format!(
+                    "{node} is shut out; what it ran is lost. Its machine can join again by a new token"
+                ));
+            }
+        }
         NodeCommand::Rm { nodes } => {
             for node in nodes {
                 let removed = client.remove_node(node.as_str()).await;

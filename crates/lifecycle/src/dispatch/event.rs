@@ -58,6 +58,13 @@ pub enum Event {
     },
     /// A target is declared.
     PutTarget(TargetRecord),
+    /// A node joined by a token that puts it into a target.
+    Enlist {
+        /// The target; declared if need be.
+        target: TargetName,
+        /// The node.
+        node: NodeName,
+    },
     /// A target is taken back.
     RemoveTarget(TargetName),
     /// Time has passed: see [`super::Dispatch::next_deadline`].

@@ -1,6 +1,8 @@
 //! Targets, and which nodes are given work.
 
-use haul_types::{Admission, AttemptId, Loss, NodeName, TargetName, TargetRecord};
+use std::collections::BTreeSet;
+
+use haul_types::{Admission, AttemptId, Labels, Loss, NodeName, Placement, TargetName, TargetRecord};
 
 use super::{Changes, Dispatch, FleetChange, Refused};
 use crate::clock::Now;
@@ -86,6 +88,21 @@ impl Dispatch {
         self.fleet.put_target(target.clone());
         changes.fleet.push(FleetChange::PutTarget(target));
         Ok(())
+    }
+
+    /// The node belongs to the target from now on; one that is not declared yet is declared by it.
+    pub(super) fn on_enlist(&mut self, name: TargetName, node: NodeName, changes: &mut Changes) {
+        let known = self.fleet.targets().get(&name).cloned();
+        let mut target = known.unwrap_or_else(|| TargetRecord {
+            name,
+            nodes: BTreeSet::new(),
+            labels: Labels::default(),
+            placement: Placement::default(),
+        });
+        if target.nodes.insert(node) {
+            self.fleet.put_target(target.clone());
+            changes.fleet.push(FleetChange::PutTarget(target));
+        }
     }
 
     pub(super) fn on_remove_target(

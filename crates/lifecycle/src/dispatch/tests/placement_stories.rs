@@ -294,3 +294,24 @@ proptest! {
         prop_assert!(node.attempts.iter().all(old), "overtaken on {:?}", node);
     }
 }
+
+#[test]
+fn a_node_that_joins_into_a_target_is_found_by_its_name() {
+    let mut world = World::unhurried();
+    for number in [0, 1] {
+        let enlist = Event::Enlist {
+            target: "gpu".parse().unwrap(),
+            node: node(number),
+        };
+        // Said twice when the answer was lost.
+        world.step(enlist.clone(), true);
+        world.step(enlist, true);
+    }
+    world.connect(0, 1);
+    world.connect(2, 1);
+    world.submit(1, scheduled(None, at("gpu", Scheduling::default())));
+    world.submit(2, scheduled(None, at("gpu", Scheduling::default())));
+    assert_eq!((jobs_on(&world, 0), jobs_on(&world, 2)), (vec![1], Vec::new()));
+    world.connect(1, 1);
+    assert_eq!(jobs_on(&world, 1), [2]);
+}

@@ -71,6 +71,11 @@ impl Held {
         }
     }
 
+    /// Stops all that is held.
+    pub(crate) fn stop_all(&self) {
+        self.lock().values().for_each(|held| held.stop.cancel());
+    }
+
     /// Says how an attempt stands, and since when. An end is said again after each reconnection, until it is
     /// acknowledged.
     pub(crate) fn say(&self, attempt: AttemptId, update: v1::TaskUpdate, at: Instant, urgency: Urgency) {

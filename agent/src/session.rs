@@ -51,9 +51,17 @@ pub(crate) async fn run(agent: &Arc<Agent>, shutdown: &CancellationToken) {
                     backoff = Backoff::lasting();
                 }
                 Err(status) if is_refusal(&status) => {
-                    tracing::warn!(reason = status.message(), "the controller does not take this agent");
+                    let revoked = status.code() == Code::PermissionDenied;
+                    tell("the controller does not take this agent", status.message(), &mut told);
+                    if revoked {
+                        // Its jobs are given up for lost, and no process outlives its job.
+                        agent.held.stop_all();
+                    }
                 }
-                Err(status) => tell(CallError::from(status), &mut told),
+                Err(status) => {
+                    let reason = haul_daemon::with_causes(&CallError::from(status));
+                    tell("no session with the controller; trying again", &reason, &mut told);
+                }
             },
             () = shutdown.cancelled() => return,
         }
@@ -83,11 +91,10 @@ fn is_refusal(status: &Status) -> bool {
 }
 
 /// Says why there is no session, once for each reason in a row.
-fn tell(error: CallError, told: &mut String) {
-    let reason = haul_daemon::with_causes(&error);
+fn tell(what: &str, reason: &str, told: &mut String) {
     if *told != reason {
-        tracing::warn!(reason, "no session with the controller; trying again");
-        *told = reason;
+        tracing::warn!(reason, "{what}");
+        reason.clone_into(told);
     }
 }
 

@@ -14,4 +14,5 @@ mod faults;
 mod outputs;
 mod run;
 mod scheduling;
+mod shared;
 mod stopping;

@@ -92,10 +92,17 @@ impl Context {
                 name,
                 addresses,
                 trust,
+                ask_again,
                 secret,
-            } => contexts::connect(&addresses, trust, &secret)
-                .await
-                .map_err(|failure| failure.at(format!("context {name}, at {}", addresses.join(", ")))),
+            } => {
+                let client = contexts::connect(&addresses, trust, &secret)
+                    .await
+                    .map_err(|failure| failure.at(format!("context {name}, at {}", addresses.join(", "))))?;
+                if ask_again {
+                    contexts::refresh(&client, &name, &self.contexts()?).await;
+                }
+                Ok(client)
+            }
         }
     }
 }

@@ -13,13 +13,18 @@ mod reach;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use haul_identity::{Bundle, NotAToken, Secret, Token, Trust};
 use haul_types::Role;
 
 pub(crate) use file::ContextFile;
 pub use file::StoreError;
-pub(crate) use reach::connect;
+pub(crate) use reach::{authorities, connect, refresh};
+
+/// How often a controller is asked whom to trust: a change of its authority takes more than a week, so whoever uses it
+/// once in that time learns of the next one.
+const ASK_AGAIN: Duration = Duration::from_secs(12 * 3600);
 
 /// The name of the private controller among contexts.
 pub(crate) const LOCAL: &str = "local";
@@ -32,6 +37,8 @@ pub(crate) struct SharedController {
     pub(crate) addresses: Vec<String>,
     /// Its authorities: more than one while they change.
     pub(crate) authorities: Bundle,
+    /// When it was last asked for them, in seconds since 1970.
+    pub(crate) asked_unix: u64,
     /// Who the user is there, as the controller said.
     pub(crate) user: String,
     /// What the user may do there, as the controller said.
@@ -53,6 +60,8 @@ pub(crate) enum Chosen {
         addresses: Vec<String>,
         /// How it is known.
         trust: Trust,
+        /// Whether it is time to ask whom to trust from now on.
+        ask_again: bool,
         /// What proves who asks.
         secret: Secret,
     },
@@ -105,6 +114,7 @@ pub(crate) fn choose(wishes: &Wishes, store: &ContextFile) -> Result<Chosen, Con
             name: "HAUL_TOKEN".to_owned(),
             addresses: token.addresses().iter().map(ToString::to_string).collect(),
             trust: Trust::Pin(token.pin()),
+            ask_again: false,
             secret: token.secret().clone(),
         });
     }
@@ -136,6 +146,7 @@ fn named(name: &str, store: &ContextFile) -> Result<Chosen, ContextError> {
     Ok(Chosen::Shared {
         name: name.to_owned(),
         addresses: controller.addresses,
+        ask_again: now_unix().saturating_sub(controller.asked_unix) > ASK_AGAIN.as_secs(),
         trust: Trust::Bundle(controller.authorities),
         secret,
     })
@@ -160,6 +171,12 @@ pub(crate) fn directory(config_home: Option<&Path>, home: Option<&Path>) -> Opti
         .map(Path::to_owned)
         .or_else(|| home.map(|home| home.join(".config")))
         .map(|path| path.join("haul"))
+}
+
+/// Seconds since 1970.
+pub(crate) fn now_unix() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 /// A name that a context can have: it becomes a file's.

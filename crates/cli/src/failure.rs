@@ -125,6 +125,7 @@ impl From<CallError> for Failure {
             CallError::NotFound(_)
             | CallError::Invalid(_)
             | CallError::Precondition(_)
+            | CallError::Denied(_)
             | CallError::Full(_) => Kind::Usage,
             _ => Kind::Infrastructure,
         };

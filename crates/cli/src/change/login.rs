@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
 
-use haul_identity::{Bundle, Token, Trust};
+use haul_identity::{Token, Trust};
 use haul_types::Role;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
@@ -47,14 +47,10 @@ pub(crate) async fn add(
     let addresses: Vec<String> = token.addresses().iter().map(ToString::to_string).collect();
     let client = contexts::connect(&addresses, Trust::Pin(token.pin()), token.secret()).await?;
     let caller = client.caller().await?;
-    let authorities = client.authorities().await?;
-    let authorities =
-        Bundle::from_der(authorities.list.into_iter().map(|it| it.certificate)).map_err(|error| {
-            Failure::infrastructure("the controller's authorities cannot be read").because(&error)
-        })?;
     let controller = SharedController {
         addresses,
-        authorities,
+        authorities: contexts::authorities(&client).await?,
+        asked_unix: contexts::now_unix(),
         user: caller.name,
         role: caller.role,
         target: caller.target,

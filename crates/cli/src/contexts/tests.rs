@@ -22,6 +22,7 @@ fn add(store: &ContextFile, name: &str, token: &Token) {
     let controller = SharedController {
         addresses: token.addresses().iter().map(ToString::to_string).collect(),
         authorities: authorities.bundle(),
+        asked_unix: now_unix(),
         user: "ada".to_owned(),
         role: Role::Submitter,
         target: None,

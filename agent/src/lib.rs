@@ -13,7 +13,7 @@
 //! - [`job`]: what the attempts at one job share.
 //! - [`sharing`]: what changes when jobs run as users of their own.
 //! - [`workdirs`]: the directories jobs run in, kept and made clean again between jobs.
-//! - [`join`]: becoming a node of a controller elsewhere; [`renewal`]: staying one.
+//! - [`mod@join`]: becoming a node of a controller elsewhere; [`renewal`]: staying one.
 //! - [`shipper`]: what attempts write, on its way to the controller.
 //!
 //! Invariant: an agent's death harms no job. Processes belong to supervisors, which outlive it; logs are files; the next

@@ -13,7 +13,7 @@
 //! - [`snapshots`]: chunks, and which snapshots are whole.
 //! - [`service`]: the gRPC services, each a thin layer over those three.
 //! - [`authorize`]: who may make which call; [`callers`]: who calls.
-//! - [`identity`]: the authority, the tokens and the enrolled nodes; [`file`]: the configuration file.
+//! - [`identity`]: the authority, the tokens and the enrolled nodes; [`mod@file`]: the configuration file.
 //! - [`private`]: what only a user's private controller does: it keeps an agent, and goes when idle.
 //! - [`maintenance`]: what is thrown away, and when.
 

@@ -170,7 +170,7 @@ pub struct RunArgs {
     /// Give up when no node has taken it within this time
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, help_heading = "Scheduling")]
     pub queue_timeout: Option<Duration>,
-    /// When its node cannot be reached: wait for it, or replace[:DURATION] to start elsewhere after a time (10m)
+    /// When its node cannot be reached: wait for it, or `replace[:DURATION]` to start elsewhere after a time (10m)
     #[arg(
         long,
         value_name = "WHAT",

@@ -1,7 +1,7 @@
 //! Whether a job left a tree as it found it, by a look that changes nothing.
 //!
 //! Most short jobs do, and then there is nothing to reset. The look costs no more than the manifest has entries: it ends
-//! at the first thing that differs or cannot be proved by its times, and leaves that to [`reset`](super::reset).
+//! at the first thing that differs or cannot be proved by its times, and leaves that to [`reset`](super::reset()).
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,7 +18,7 @@ use crate::manifest::{EntryKind, Manifest, path_order};
 /// Bytes of a list of names taken at once; on the stack, because small trees are what this is for.
 const BUFFER: usize = 4096;
 
-/// Whether `dir` holds exactly `manifest` and the empty directories `extra_dirs`, so that a [`reset`](super::reset) would
+/// Whether `dir` holds exactly `manifest` and the empty directories `extra_dirs`, so that a [`reset`](super::reset()) would
 /// change nothing. `state` is what is known of the tree. `false` also where nothing can be proved, or read.
 #[must_use]
 pub fn is_untouched(dir: &Path, state: &TreeState, manifest: &Manifest, extra_dirs: &[&str]) -> bool {

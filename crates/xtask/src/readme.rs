@@ -4,18 +4,16 @@
 //! Haul's own state lies in a directory of its own meanwhile, and what was started in the background is stopped at
 //! the end. `HOME` stays: the settings of the tools that README presumes (Rust, Python) are below it.
 
-mod blocks;
-
 use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use haul_page::Command as Checked;
 use serde::Deserialize;
 
 use crate::command::output;
-use crate::readme::blocks::{Checked, blocks, first_unmet};
 use crate::repository::Repository;
 use crate::setup;
 use crate::step::Skipped;
@@ -30,7 +28,7 @@ const STOP: &str = "haul local stop && cd \"$XDG_STATE_HOME/haul\" \
 /// Runs the commands in order.
 pub(crate) fn check(repository: &Repository) -> Result<Skipped> {
     setup::ensure()?;
-    let commands = blocks(&repository.read("README.md")?)?;
+    let commands = haul_page::commands(&repository.read("README.md")?).context("README.md")?;
     if commands.is_empty() {
         bail!("README.md has no block that is marked `checked`");
     }
@@ -115,7 +113,7 @@ impl Reader<'_> {
         if !ended.status.success() {
             bail!("{place} failed ({}); it said:\n{said}", ended.status);
         }
-        if let Some(line) = first_unmet(&command.output, &said) {
+        if let Some(line) = command.first_unmet(&said) {
             bail!("{place} should have printed {line:?}; it said:\n{said}");
         }
         Ok(())

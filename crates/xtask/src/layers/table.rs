@@ -13,8 +13,8 @@ pub(super) struct Table {
 /// The rules.
 pub(super) const TABLE: Table = Table {
     layers: &[
-        // The words that all share.
-        &["haul-types"],
+        // The words that all share; the commands of pages, which stand on nothing.
+        &["haul-page", "haul-types"],
         // What each does one thing and knows nothing of the others.
         &[
             "haul-daemon",

@@ -19,6 +19,8 @@ use crate::redact::{Redactor, strip_user_info};
 pub(crate) struct IndexSettings {
     /// Variables for uv, beside those that the node has set itself.
     pub(crate) env: Vec<(OsString, OsString)>,
+    /// No index is to be asked, only links. uv has no variable for that.
+    pub(crate) no_index: bool,
     /// What changes the result, for the key; without credentials.
     pub(crate) canonical: String,
 }
@@ -98,6 +100,11 @@ pub(crate) fn read(config: &EnvironmentsConfig, prefix: &Path, redactor: &mut Re
         }
         settings.env.push((rule.uv.into(), value.into()));
     }
+    let no_index = pip.get("no-index").is_some_and(|value| is_yes(&value));
+    if no_index && !in_uv_files("no-index") {
+        settings.no_index = true;
+        seen.insert("no-index".to_owned(), "1".to_owned());
+    }
     settings.canonical = seen
         .iter()
         .map(|(name, value)| format!("{name}={value}\n"))
@@ -117,7 +124,7 @@ struct Rule {
     convert: fn(&str) -> Option<String>,
 }
 
-const RULES: [Rule; 8] = [
+const RULES: [Rule; 7] = [
     Rule {
         pip: "index-url",
         uv: "UV_DEFAULT_INDEX",
@@ -141,14 +148,6 @@ const RULES: [Rule; 8] = [
         in_file: Some("find-links"),
         in_key: true,
         convert: links,
-    },
-    Rule {
-        pip: "no-index",
-        uv: "UV_NO_INDEX",
-        unless: &["UV_NO_INDEX"],
-        in_file: Some("no-index"),
-        in_key: true,
-        convert: flag,
     },
     Rule {
         pip: "cert",
@@ -209,10 +208,9 @@ fn links(value: &str) -> Option<String> {
     one(&links.join(","))
 }
 
-fn flag(value: &str) -> Option<String> {
+fn is_yes(value: &str) -> bool {
     let yes = ["1", "true", "yes", "on", "y", "t"];
     yes.contains(&value.trim().to_ascii_lowercase().as_str())
-        .then(|| "1".to_owned())
 }
 
 fn uv_config_files(config: &EnvironmentsConfig) -> Vec<PathBuf> {
@@ -354,6 +352,11 @@ mod tests {
             "a trusted host changes no result"
         );
 
+        assert!(!found.no_index);
+
+        let none = settings(&[("PIP_NO_INDEX", "1")], home.path());
+        assert!(none.no_index);
+        assert_ne!(none.canonical, found.canonical);
         let found = settings(&[("PIP_INDEX_URL", "https://e.test")], home.path());
         assert_eq!(value(&found, "UV_DEFAULT_INDEX"), Some("https://e.test"));
         let found = settings(&[("UV_INDEX_URL", "https://f.test")], home.path());

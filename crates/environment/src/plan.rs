@@ -187,7 +187,17 @@ pub(crate) fn venv(
         content: config.compile_bytecode.to_string(),
     });
     let description = format!("Python {}, {path}", interpreter.version);
-    let IndexSettings { env: index_env, .. } = index;
+    let IndexSettings {
+        env: index_env,
+        no_index,
+        ..
+    } = index;
+    if no_index {
+        // The first only makes the directory.
+        for step in steps.iter_mut().skip(1) {
+            step.args.push("--no-index".into());
+        }
+    }
     Ok(Planned {
         plan: Plan {
             interpreter,

@@ -134,11 +134,8 @@ impl Home {
             .args(words)
             .current_dir(self.project())
             .env_remove("NO_COLOR")
-            .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        Command { inner, limit: LIMIT }
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
+        Command::new(inner, LIMIT)
     }
 
     /// Runs `haul` with these words to its end.
@@ -240,6 +237,14 @@ pub struct Command {
 }
 
 impl Command {
+    pub(crate) fn new(mut inner: std::process::Command, limit: Duration) -> Self {
+        inner
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Self { inner, limit }
+    }
+
     /// From another directory, relative to the project.
     #[must_use]
     pub fn from(mut self, dir: impl AsRef<Path>) -> Self {
@@ -259,6 +264,13 @@ impl Command {
     #[must_use]
     pub const fn within(mut self, limit: Duration) -> Self {
         self.limit = limit;
+        self
+    }
+
+    /// With a standard input.
+    #[must_use]
+    pub fn from_stdin(mut self, stdin: impl Into<Stdio>) -> Self {
+        self.inner.stdin(stdin);
         self
     }
 

@@ -1,22 +1,38 @@
-//! Machines of a test: network namespaces on one switch, each with an address of its own.
+//! Machines of a test: network namespaces on two switches, each with names and addresses of its own.
 //!
 //! ```text
-//!   controller 10.77.0.1   box1 10.77.0.2   user 10.77.0.3 …
-//!        └────────────────────┴──────────────┴── a bridge in a namespace of its own
+//!   outer, 10.77.0.0/24                      inner, 10.78.0.0/24
+//!   hub 10.77.0.1   laptop 10.77.0.2  …  proxy 10.77.0.4 ╪ 10.78.0.4   far-box 10.78.0.5
+//!    └───────────────────┴────────────────────┘          └───────────────────┘
 //! ```
 //!
-//! Nothing of it is connected to the machine's own network. A namespace shares this machine's files and processes: each
-//! test machine has a home, and state of its own below it. Needs root and iproute2; see [`Network::new`].
+//! Nothing of it is connected to the machine's own network, and no machine forwards packets. A machine has its own
+//! host name, `/etc/hosts` (all machines, by `name` and `name.example.org`), `/var/lib` and home; otherwise it shares
+//! this machine's files, processes and users. Needs root, iproute2 and util-linux.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// A switch and what is plugged into it. Dropping it ends every process in it.
+use crate::process::Process;
+use crate::{Command, Signal, haul_binary};
+
+/// Where a machine is plugged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// At the switch that most are at.
+    Outer,
+    /// At the other one.
+    Inner,
+    /// At both.
+    Both,
+}
+
+/// Two switches and what is plugged into them. Dropping it ends every process on the machines.
 #[derive(Debug)]
 pub struct Network {
     name: String,
@@ -29,78 +45,110 @@ pub struct Network {
 pub struct Machine {
     namespace: String,
     name: String,
-    address: Ipv4Addr,
     home: PathBuf,
+    variables: Vec<(OsString, OsString)>,
 }
 
-static NEXT: AtomicU32 = AtomicU32::new(0);
+/// No command on a machine takes longer, even while others use the real one.
+const LIMIT: Duration = Duration::from_secs(60);
 
-#[track_caller]
-fn ip(words: &[&str]) {
-    let output = Command::new("ip").args(words).output().expect("iproute2 is there");
-    assert!(
-        output.status.success(),
-        "ip {}: {}",
-        words.join(" "),
-        String::from_utf8_lossy(&output.stderr)
-    );
+/// Gives a namespace what a machine has of its own, and becomes the program.
+const SETTLE: &str = "\
+    set -e; echo \"$0\" > /proc/sys/kernel/hostname
+    mount --bind \"$HOME/.machine/hosts\" /etc/hosts; mount --bind \"$HOME/.machine/lib\" /var/lib
+    exec \"$@\"";
+
+fn ip(words: &[&str]) -> Result<(), String> {
+    let output = std::process::Command::new("ip").args(words).output();
+    let output = output.map_err(|error| format!("ip of iproute2 cannot be started: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("ip {}: {}", words.join(" "), said.trim()))
 }
 
 impl Network {
-    /// A network of machines with these names, numbered from 10.77.0.1.
-    #[must_use]
-    #[track_caller]
-    pub fn new(names: &[&str]) -> Self {
-        // At most 15 letters make an interface's name.
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("h{:x}-{number}", std::process::id());
+    /// A network of these machines. An error is why there cannot be one here.
+    pub fn new(machines: &[(&str, Side)]) -> Result<Self, String> {
+        // Names of namespaces are the real machine's; tests run in processes of their own, or not.
+        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let root = tempfile::Builder::new()
             .prefix("haul-net-")
             .tempdir()
             .expect("a temporary directory can be made");
-        ip(&["netns", "add", &name]);
-        ip(&["-n", &name, "link", "add", "switch", "type", "bridge"]);
-        ip(&["-n", &name, "link", "set", "switch", "up"]);
         let mut network = Self {
-            name,
+            name: format!("haul-{}-{number}", std::process::id()),
             root,
             machines: Vec::new(),
         };
-        for name in names {
-            network.plug_in(name);
+        ip(&["netns", "add", &network.name])?;
+        for switch in ["outer", "inner"] {
+            ip(&["-n", &network.name, "link", "add", switch, "type", "bridge"])?;
+            ip(&["-n", &network.name, "link", "set", switch, "up"])?;
         }
-        network
+        let hosts = hosts(machines);
+        for (place, (name, side)) in (1..).zip(machines) {
+            network.plug_in(place, name, *side, &hosts)?;
+        }
+        Ok(network)
     }
 
-    fn plug_in(&mut self, name: &str) {
-        let place = u8::try_from(self.machines.len() + 1).expect("a test has few machines");
+    fn plug_in(&mut self, place: u8, name: &str, side: Side, hosts: &str) -> Result<(), String> {
         let namespace = format!("{}-{place}", self.name);
-        let address = Ipv4Addr::new(10, 77, 0, place);
-        ip(&["netns", "add", &namespace]);
-        let cable = format!("p{place}");
-        ip(&[
-            "-n", &self.name, "link", "add", &cable, "type", "veth", "peer", "name", "eth0", "netns", &namespace,
-        ]);
-        ip(&["-n", &self.name, "link", "set", &cable, "master", "switch", "up"]);
-        ip(&["-n", &namespace, "addr", "add", &format!("{address}/24"), "dev", "eth0"]);
-        ip(&["-n", &namespace, "link", "set", "eth0", "up"]);
-        ip(&["-n", &namespace, "link", "set", "lo", "up"]);
         let home = self.root.path().join(name);
-        std::fs::create_dir(&home).expect("a directory can be made");
+        std::fs::create_dir_all(home.join(".machine/lib")).expect("a directory can be made");
+        std::fs::write(home.join(".machine/hosts"), hosts).expect("a file can be written");
+        ip(&["netns", "add", &namespace])?;
         self.machines.push(Machine {
-            namespace,
+            namespace: namespace.clone(),
             name: name.to_owned(),
-            address,
             home,
+            variables: Vec::new(),
         });
+        ip(&["-n", &namespace, "link", "set", "lo", "up"])?;
+        for switch in [Side::Outer, Side::Inner] {
+            if side != switch && side != Side::Both {
+                continue;
+            }
+            let (port, interface) = (format!("{}{place}", switch.name()), switch.name());
+            ip(&[
+                "-n", &self.name, "link", "add", &port, "type", "veth", "peer", "name", interface, "netns",
+                &namespace,
+            ])?;
+            ip(&[
+                "-n",
+                &self.name,
+                "link",
+                "set",
+                &port,
+                "master",
+                switch.name(),
+                "up",
+            ])?;
+            let address = format!("{}/24", switch.address(place));
+            ip(&["-n", &namespace, "addr", "add", &address, "dev", interface])?;
+            ip(&["-n", &namespace, "link", "set", interface, "up"])?;
+        }
+        Ok(())
     }
 
     /// The machine of this name.
     #[must_use]
     #[track_caller]
-    pub fn machine(&self, name: &str) -> Machine {
+    pub fn machine(&self, name: &str) -> &Machine {
         let found = self.machines.iter().find(|machine| machine.name == name);
-        found.cloned().unwrap_or_else(|| panic!("there is no machine {name}"))
+        found.unwrap_or_else(|| panic!("there is no machine {name}"))
+    }
+
+    /// Sets a variable for all that will be started on a machine.
+    #[track_caller]
+    pub fn set(&mut self, machine: &str, variable: &str, value: impl AsRef<OsStr>) {
+        let found = self.machines.iter_mut().find(|it| it.name == machine);
+        let found = found.unwrap_or_else(|| panic!("there is no machine {machine}"));
+        let value = value.as_ref().to_owned();
+        found.variables.push((variable.into(), value));
     }
 
     /// Pulls a machine's cable, or plugs it in again.
@@ -108,7 +156,38 @@ impl Network {
     pub fn set_connected(&self, name: &str, connected: bool) {
         let machine = self.machine(name);
         let state = if connected { "up" } else { "down" };
-        ip(&["-n", &machine.namespace, "link", "set", "eth0", state]);
+        ip(&["-n", &machine.namespace, "link", "set", Side::Outer.name(), state])
+            .expect("it is plugged in there");
+    }
+}
+
+/// The file that tells all machines of each other.
+fn hosts(machines: &[(&str, Side)]) -> String {
+    let mut hosts = "127.0.0.1 localhost\n".to_owned();
+    for (place, (name, side)) in (1..).zip(machines) {
+        for switch in [Side::Outer, Side::Inner] {
+            if *side == switch || *side == Side::Both {
+                let address = switch.address(place);
+                writeln!(hosts, "{address} {name} {name}.example.org").expect("a text takes more");
+            }
+        }
+    }
+    hosts
+}
+
+impl Side {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Outer | Self::Both => "outer",
+            Self::Inner => "inner",
+        }
+    }
+
+    const fn address(self, place: u8) -> Ipv4Addr {
+        match self {
+            Self::Outer | Self::Both => Ipv4Addr::new(10, 77, 0, place),
+            Self::Inner => Ipv4Addr::new(10, 78, 0, place),
+        }
     }
 }
 
@@ -116,96 +195,62 @@ impl Drop for Network {
     fn drop(&mut self) {
         for machine in &self.machines {
             machine.end_all();
-            let _ = Command::new("ip").args(["netns", "del", &machine.namespace]).status();
+            let _ = ip(&["netns", "del", &machine.namespace]);
         }
-        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+        let _ = ip(&["netns", "del", &self.name]);
     }
 }
 
 impl Machine {
-    /// Its address.
-    #[must_use]
-    pub const fn address(&self) -> Ipv4Addr {
-        self.address
-    }
-
     /// A path in its home.
     #[must_use]
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.home.join(path)
     }
 
-    /// A program about to start on it, with nothing of this process's environment but the `PATH`.
+    /// A program about to start in its home, with nothing of this process's environment but the `PATH`, where the
+    /// binaries that are tested come first.
     #[must_use]
-    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = Command::new("ip");
+    pub fn command<W: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = W>) -> Command {
+        let mut path = OsString::from(haul_binary().parent().expect("a file is in a directory"));
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        let mut command = std::process::Command::new("nsenter");
         command
-            .args(["netns", "exec", &self.namespace])
-            .arg(program)
+            .arg(format!("--net=/run/netns/{}", self.namespace))
+            .args(["unshare", "--uts", "--mount", "sh", "-c", SETTLE, &self.name])
+            .args(words)
             .current_dir(&self.home)
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PATH", path)
             .env("HOME", &self.home)
             .env("LANG", "C.UTF-8")
-            .stdin(Stdio::null());
-        command
-    }
-
-    /// Runs a program on it to its end, which must be a good one.
-    #[track_caller]
-    pub fn run<W: AsRef<OsStr>>(&self, program: &Path, words: impl IntoIterator<Item = W>) -> Output {
-        let output = self.output(program, words);
-        assert!(
-            output.status.success(),
-            "{} on {}: {}\n{}{}",
-            program.display(),
-            self.name,
-            output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        output
-    }
-
-    /// Runs a program on it to its end.
-    #[track_caller]
-    pub fn output<W: AsRef<OsStr>>(&self, program: &Path, words: impl IntoIterator<Item = W>) -> Output {
-        let output = self.command(program).args(words).output();
-        output.unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()))
-    }
-
-    /// Starts a daemon on it, whose words go to a file.
-    #[track_caller]
-    pub fn start<W: AsRef<OsStr>>(&self, program: &Path, words: impl IntoIterator<Item = W>) -> Child {
-        let name = program.file_name().unwrap_or_default();
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.home.join(name).with_extension("log"))
-            .expect("a file can be made");
-        self.command(program)
-            .args(words)
-            .stdout(log.try_clone().expect("a file can be shared"))
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()))
-    }
-
-    /// What a daemon on it has said.
-    #[must_use]
-    pub fn said(&self, program: &str) -> String {
-        std::fs::read_to_string(self.home.join(program).with_extension("log")).unwrap_or_default()
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
+        Command::new(command, LIMIT)
     }
 
     /// Ends every process on it.
     pub fn end_all(&self) {
-        let Ok(output) = Command::new("ip").args(["netns", "pids", &self.namespace]).output() else {
+        let Ok(output) = std::process::Command::new("ip")
+            .args(["netns", "pids", &self.namespace])
+            .output()
+        else {
             return;
         };
         let pids = String::from_utf8_lossy(&output.stdout).into_owned();
-        let pids: Vec<&str> = pids.split_whitespace().collect();
-        if !pids.is_empty() {
-            let _ = Command::new("kill").arg("-KILL").args(pids).output();
+        let processes: Vec<Process> = pids
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .map(|pid| Process {
+                pid,
+                words: String::new(),
+            })
+            .collect();
+        for process in &processes {
+            process.signal(Signal::KILL);
+        }
+        for process in &processes {
+            let _ = process.is_gone_within(Duration::from_secs(5));
         }
     }
 }

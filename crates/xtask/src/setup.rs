@@ -29,10 +29,22 @@ const NEEDS: &[Need] = &[
         debian: &["python3"],
     },
     Need {
-        what: "uv, or pip as `python3 -m pip`",
-        why: "environments are built by uv, which Haul fetches by pip where there is none",
-        met: has_uv_or_pip,
+        what: "pip, as `python3 -m pip`",
+        why: "it fetches uv where there is none, and packages for machines of the tests that have no network",
+        met: || works(command("python3", &["-m", "pip", "--version"])),
         debian: &["python3-pip"],
+    },
+    Need {
+        what: "`ip`, of iproute2",
+        why: "the tests of several machines make networks",
+        met: || works(command("ip", &["-V"])),
+        debian: &["iproute2"],
+    },
+    Need {
+        what: "`nsenter` and `unshare`, of util-linux",
+        why: "the machines in those networks are namespaces",
+        met: || works(command("nsenter", &["--version"])) && works(command("unshare", &["--version"])),
+        debian: &["util-linux"],
     },
     Need {
         what: "`timeout` and `flock`, of coreutils and util-linux",
@@ -98,10 +110,6 @@ fn has_python() -> bool {
         "python3",
         &["-c", "import sys; sys.exit(sys.version_info < (3, 9))"],
     ))
-}
-
-fn has_uv_or_pip() -> bool {
-    works(command("uv", &["--version"])) || works(command("python3", &["-m", "pip", "--version"]))
 }
 
 fn has_timeout_and_flock() -> bool {

@@ -106,6 +106,7 @@ fn settings(flags: Serve) -> Result<(AgentConfig, Option<NodeIdentity>), Box<dyn
         Some(file) => haul_daemon::read_config(file)?,
         None => {
             let state_dir = flags.state_dir.clone().map_or_else(usual_state_dir, Ok)?;
+            haul_daemon::ensure_own(&state_dir)?;
             haul_daemon::read_config_if_there(&state_dir.join(CONFIG_FILE))?
         }
     };
@@ -113,6 +114,7 @@ fn settings(flags: Serve) -> Result<(AgentConfig, Option<NodeIdentity>), Box<dyn
         Some(named) => named,
         None => usual_state_dir()?,
     };
+    haul_daemon::ensure_own(&state_dir)?;
     let cache_dir = flags
         .cache_dir
         .or(file.cache_dir)

@@ -105,6 +105,9 @@ fn make(init: &Init) -> Result<(), Box<dyn Error>> {
 
 /// What the flags and the file say together.
 fn settings(flags: Serve) -> Result<ControllerConfig, Box<dyn Error>> {
+    if let Some(state_dir) = &flags.state_dir {
+        haul_daemon::ensure_own(state_dir)?;
+    }
     let file: ControllerFile = match (&flags.config, &flags.state_dir) {
         (Some(file), _) => haul_daemon::read_config(file)?,
         (None, Some(state_dir)) => haul_daemon::read_config_if_there(&state_dir.join(CONFIG_FILE))?,
@@ -114,6 +117,7 @@ fn settings(flags: Serve) -> Result<ControllerConfig, Box<dyn Error>> {
         .state_dir
         .or_else(|| file.state_dir.clone())
         .ok_or("no state directory: give --state-dir, or a --config that says state_dir")?;
+    haul_daemon::ensure_own(&state_dir)?;
     let socket = flags
         .socket
         .or_else(|| file.socket.clone())

@@ -2,11 +2,13 @@
 //!
 //! - [`page`]: `docs/several-machines.md`, command by command, as written.
 //! - [`faults`]: cables that are pulled and controllers that are restarted in the middle of a job.
+//! - [`clocks`]: machines whose clock is wrong, or that slept.
 //! - [`refusals`]: what is wrong between machines, and whether what is said of it helps.
 //!
 //! They need root, for the machines are network namespaces; elsewhere a test says so and passes.
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+mod clocks;
 mod faults;
 mod page;
 mod refusals;

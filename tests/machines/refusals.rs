@@ -148,7 +148,7 @@ fn places_that_are_taken_and_callers_that_may_not_say_so() {
             hub,
             &format!("chmod 755 . .. && {stranger} haul-controller --state-dir $PWD/haul"),
         ),
-        &["haul", "permission|belongs|user"],
+        &["haul", "belongs to the user", "run as that user"],
     );
     let _agent = crate::join(box_, &mint("--role agent"));
     refused(
@@ -156,7 +156,7 @@ fn places_that_are_taken_and_callers_that_may_not_say_so() {
             box_,
             &format!("{stranger} haul-agent --state-dir /var/lib/haul-agent"),
         ),
-        &["haul-agent", "permission|belongs|user"],
+        &["haul-agent", "belongs to the user", "run as that user"],
     );
     refused(&crate::shell(box_, "haul-agent"), &["another agent|uses|in use"]);
     refused(&crate::shell(other, "haul-agent"), &["join"]);

@@ -1,7 +1,8 @@
 //! What every daemon of Haul does the same: where it logs, which signals end it, how it words its errors, how it reads
-//! its configuration.
+//! its configuration, and that it keeps out of others' state.
 
 mod config;
+mod owner;
 
 use std::error::Error;
 use std::io;
@@ -12,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
 
 pub use config::{ConfigError, read_config, read_config_if_there};
+pub use owner::{OwnerError, ensure_own};
 
 /// Logs to standard error, which the daemon's parent has pointed somewhere. `HAUL_LOG` sets how much, in the form of
 /// `tracing`'s filters; `info` unless set.

@@ -151,15 +151,16 @@ impl Engine {
     }
 
     /// Takes a job. Answers when it is durable.
-    pub(crate) async fn submit(self: &Arc<Self>, id: JobId, spec: JobSpec) -> Result<(), StepError> {
+    pub(crate) async fn submit(
+        self: &Arc<Self>,
+        id: JobId,
+        owner: Option<String>,
+        spec: Arc<JobSpec>,
+    ) -> Result<(), StepError> {
         if !lock(&self.state).unstored.is_empty() {
             return Err(StepError::Storage(None));
         }
-        self.step(Event::Submit {
-            id,
-            spec: Arc::new(spec),
-        })
-        .await
+        self.step(Event::Submit { id, owner, spec }).await
     }
 
     /// Takes an event. Answers when what came of it is durable.

@@ -1,7 +1,7 @@
 //! Who makes a call. A layer in front of the services finds it out and puts it among the request's extensions; the
 //! services take it from there and never look at certificates or tokens.
 
-use haul_types::{Digest, NodeId, NodeName, Role};
+use haul_types::{Digest, NodeId, NodeName, Role, TargetName};
 use tonic::{Request, Status};
 
 /// Who makes a call.
@@ -31,7 +31,7 @@ pub(crate) enum Principal {
         name: String,
         /// What the user may do.
         role: Role,
-        /// The only target that the user may reach; all when absent.
+        /// The only target that the user may submit to; all when absent.
         target: Option<String>,
     },
     /// Nobody has said who calls.
@@ -61,6 +61,28 @@ impl Principal {
             Self::User { name, .. } => Some(name),
             _ => None,
         }
+    }
+
+    /// Whether it may submit a job that asks for `target`.
+    pub(crate) fn may_submit_to(&self, target: Option<&TargetName>) -> Result<(), Status> {
+        let Self::User {
+            name,
+            target: Some(only),
+            ..
+        } = self
+        else {
+            return Ok(());
+        };
+        if target.is_some_and(|target| target.as_str() == only) {
+            return Ok(());
+        }
+        let asked = target.map_or_else(
+            || "names no target".to_owned(),
+            |target| format!("names target {target}"),
+        );
+        Err(Status::permission_denied(format!(
+            "the token of {name} is for target {only} alone, and this job {asked}: submit it with `--target {only}`"
+        )))
     }
 
     /// Whether it may change a job that `owner` submitted.

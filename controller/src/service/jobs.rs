@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 use super::{follow, view};
 use crate::engine::{Engine, StepError};
 use crate::maintenance;
+use crate::principal::Principal;
 use crate::snapshots::Snapshots;
 use crate::status::{IntoStatus, panicked};
 
@@ -37,6 +38,33 @@ impl Jobs {
 
     fn view(&self, task: &TaskRecord) -> v1::Task {
         view::task(task, self.engine.is_unreachable(task))
+    }
+
+    /// The answer to a job that is stored already, if this is the same one of the same user.
+    fn recognise(
+        &self,
+        principal: &Principal,
+        id: JobId,
+        spec: &JobSpec,
+    ) -> Result<Option<v1::SubmitJobResponse>, Status> {
+        let Some(known) = self.engine.job(id).map_err(IntoStatus::into_status)? else {
+            return Ok(None);
+        };
+        if *known.spec == *spec && known.owner.as_deref() == principal.owner() {
+            return Ok(Some(v1::SubmitJobResponse {
+                created_unix_ms: known.created_unix_ms,
+                unplaceable: self.engine.why_never(id).unwrap_or_default(),
+            }));
+        }
+        Err(Status::already_exists(format!(
+            "job {id} is there already, and is another one"
+        )))
+    }
+
+    /// Whether the caller may change this job. One that is unknown is anybody's to ask for.
+    fn ensure_may_change(&self, principal: &Principal, id: JobId) -> Result<(), Status> {
+        let job = self.engine.job(id).map_err(IntoStatus::into_status)?;
+        job.map_or(Ok(()), |job| principal.may_change(job.owner.as_deref()))
     }
 
     /// The job that `text` names: an id, a prefix that no other shares, or "last".
@@ -69,41 +97,34 @@ impl JobService for Jobs {
         request: Request<v1::SubmitJobRequest>,
     ) -> Result<Response<v1::SubmitJobResponse>, Status> {
         let _call = self.engine.call();
+        let principal = Principal::of(&request);
         let request = request.into_inner();
         let id = proto::job_id(&request.id).map_err(IntoStatus::into_status)?;
         let spec = request
             .spec
             .as_ref()
             .ok_or_else(|| Status::invalid_argument("spec: is missing"))?;
-        let spec = JobSpec::try_from(spec).map_err(IntoStatus::into_status)?;
+        let spec = Arc::new(JobSpec::try_from(spec).map_err(IntoStatus::into_status)?);
+        principal.may_submit_to(spec.scheduling.target.as_ref())?;
         // From here until the job is stored, nothing of its snapshot may be thrown away.
         let _kept = self.snapshots.collecting.read().await;
-        if let Some(known) = self.engine.job(id).map_err(IntoStatus::into_status)? {
-            if *known.spec == spec {
-                return Ok(Response::new(v1::SubmitJobResponse {
-                    created_unix_ms: known.created_unix_ms,
-                    unplaceable: self.engine.why_never(id).unwrap_or_default(),
-                }));
-            }
-            return Err(Status::already_exists(format!(
-                "job {id} is there already, and is another one"
-            )));
+        if let Some(known) = self.recognise(&principal, id, &spec)? {
+            return Ok(self.with_build(known));
         }
         if !self.snapshots.is_known_whole(spec.snapshot) {
             let (snapshots, snapshot) = (Arc::clone(&self.snapshots), spec.snapshot);
             let whole = tokio::task::spawn_blocking(move || snapshots.ensure_whole(snapshot)).await;
             whole.map_err(panicked)?.map_err(IntoStatus::into_status)?;
         }
-        match self.engine.submit(id, spec).await {
+        let owner = principal.owner().map(str::to_owned);
+        match self.engine.submit(id, owner, Arc::clone(&spec)).await {
             Ok(()) | Err(StepError::Refused(haul_lifecycle::Refused::DuplicateJob(_))) => {}
             Err(error) => return Err(error.into_status()),
         }
-        let stored = self.engine.job(id).map_err(IntoStatus::into_status)?;
-        let created_unix_ms = stored.map_or(0, |job| job.created_unix_ms);
-        Ok(self.with_build(v1::SubmitJobResponse {
-            created_unix_ms,
-            unplaceable: self.engine.why_never(id).unwrap_or_default(),
-        }))
+        // Sent twice at the same time, the other one of the two may still be on its way to the disk.
+        let stored = self.recognise(&principal, id, &spec)?;
+        let stored = stored.ok_or_else(|| Status::unavailable(format!("job {id} is being stored")))?;
+        Ok(self.with_build(stored))
     }
 
     async fn get_job(
@@ -173,6 +194,7 @@ impl JobService for Jobs {
                 created_unix_ms: summary.created_unix_ms,
                 ended_unix_ms: summary.ended_unix_ms.unwrap_or(0),
                 counts: summary.counts.0.to_vec(),
+                owner: summary.owner.unwrap_or_default(),
             })
             .collect();
         Ok(Response::new(v1::ListJobsResponse {
@@ -208,8 +230,10 @@ impl JobService for Jobs {
         request: Request<v1::CancelJobRequest>,
     ) -> Result<Response<v1::CancelJobResponse>, Status> {
         let _call = self.engine.call();
+        let principal = Principal::of(&request);
         let request = request.into_inner();
         let job = proto::job_id(&request.job_id).map_err(IntoStatus::into_status)?;
+        self.ensure_may_change(&principal, job)?;
         let outcome = self
             .engine
             .step(Event::Cancel {
@@ -244,6 +268,7 @@ impl JobService for Jobs {
         let id = proto::job_id(&request.get_ref().job_id).map_err(IntoStatus::into_status)?;
         let job = self.engine.job(id).map_err(IntoStatus::into_status)?;
         let job = job.ok_or_else(|| Status::not_found(format!("there is no job {id}")))?;
+        Principal::of(&request).may_change(job.owner.as_deref())?;
         if !job.state.is_terminal() {
             let problem = format!("job {id} is {}: cancel it first, and wait for its end", job.state);
             return Err(Status::failed_precondition(problem));

@@ -13,6 +13,7 @@ pub(super) fn job(record: &JobRecord) -> v1::Job {
         created_unix_ms: record.created_unix_ms,
         ended_unix_ms: record.ended_unix_ms.unwrap_or(0),
         counts: record.counts.0.to_vec(),
+        owner: record.owner.clone().unwrap_or_default(),
     }
 }
 

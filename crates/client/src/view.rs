@@ -12,6 +12,8 @@ pub struct Job {
     pub id: JobId,
     /// Its name, for people; whatever its submitter wrote.
     pub name: String,
+    /// Who submitted it; none for the controller's own user.
+    pub owner: Option<String>,
     /// The state of the whole.
     pub state: TaskState,
     /// When it was stored, by the controller's clock, in milliseconds since 1970.
@@ -37,6 +39,7 @@ impl TryFrom<&v1::Job> for Job {
                 .as_ref()
                 .map(|spec| spec.name.clone())
                 .unwrap_or_default(),
+            owner: Some(message.owner.clone()).filter(|owner| !owner.is_empty()),
             state: task_state(message.state)?,
             created_unix_ms: message.created_unix_ms,
             ended_unix_ms: Some(message.ended_unix_ms).filter(|&ms| ms > 0),

@@ -93,6 +93,7 @@ impl World {
     fn submit(&mut self, number: u64, array: Option<&str>) {
         self.step(Event::Submit {
             id: id(number),
+            owner: None,
             spec: spec(array),
         });
     }

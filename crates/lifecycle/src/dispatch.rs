@@ -121,7 +121,7 @@ impl Dispatch {
     pub fn step(&mut self, event: Event, now: Now) -> Result<Effects, Refused> {
         let mut changes = Changes::default();
         match event {
-            Event::Submit { id, spec } => self.on_submit(id, spec, now, &mut changes)?,
+            Event::Submit { id, owner, spec } => self.on_submit(id, owner, spec, now, &mut changes)?,
             Event::Cancel { job, task } => self.on_cancel(job, task, now, &mut changes)?,
             Event::Connected(hello) => self.on_connected(*hello, now, &mut changes)?,
             Event::Disconnected { node, session } => {
@@ -227,6 +227,7 @@ impl Dispatch {
     fn on_submit(
         &mut self,
         id: JobId,
+        owner: Option<String>,
         spec: Arc<JobSpec>,
         now: Now,
         changes: &mut Changes,
@@ -241,6 +242,7 @@ impl Dispatch {
         let class = self.class_of(&spec);
         let record = JobRecord {
             id,
+            owner,
             spec,
             created_unix_ms: now.unix_ms,
             ended_unix_ms: None,

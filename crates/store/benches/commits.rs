@@ -38,6 +38,7 @@ fn job() -> JobRecord {
         ended_unix_ms: None,
         cancel_requested: false,
         given_up: None,
+        owner: None,
     }
 }
 

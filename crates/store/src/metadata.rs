@@ -49,6 +49,7 @@ pub(crate) const SCHEMA: Schema = Schema {
         include_str!("metadata/schema/0001.sql"),
         include_str!("metadata/schema/0002.sql"),
         include_str!("metadata/schema/0003.sql"),
+        include_str!("metadata/schema/0004.sql"),
     ],
 };
 

@@ -9,6 +9,9 @@ use crate::{Attempt, Digest, ExitStatus, JobId, JobSpec, Reason, TaskId, TaskSta
 pub struct JobRecord {
     /// The job.
     pub id: JobId,
+    /// Who submitted it: the name of a user's token; none for the controller's own user.
+    #[serde(default)]
+    pub owner: Option<String>,
     /// What was submitted; shared, because it never changes.
     pub spec: std::sync::Arc<JobSpec>,
     /// When it was stored, by the controller's clock, in milliseconds since 1970.

@@ -34,6 +34,9 @@ impl Report for JobReport<'_> {
             .map_or_else(|| job.id.to_string(), |task| format!("{}.{}", job.id, task.index));
         line("job", drawing.bold(&id));
         line("name", printable(&job.name).into_owned());
+        if let Some(owner) = &job.owner {
+            line("owner", printable(owner).into_owned());
+        }
         let (state, exit) = match self.task {
             Some(task) => (task.state, task.exit),
             None => (job.state, self.only_task().and_then(|task| task.exit)),

@@ -60,6 +60,7 @@ pub(super) fn job_json(job: &Job) -> Map<String, Value> {
     let mut map = Map::new();
     map.insert("id".to_owned(), json!(job.id));
     map.insert("name".to_owned(), json!(job.name));
+    map.insert("owner".to_owned(), json!(job.owner));
     map.insert("state".to_owned(), json!(job.state));
     map.insert("created".to_owned(), json!(rfc3339(job.created_unix_ms)));
     map.insert("ended".to_owned(), json!(job.ended_unix_ms.map(rfc3339)));

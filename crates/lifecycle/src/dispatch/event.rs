@@ -16,6 +16,8 @@ pub enum Event {
     Submit {
         /// Its id, new.
         id: JobId,
+        /// Who submits it; none for the controller's own user.
+        owner: Option<String>,
         /// What to run.
         spec: Arc<JobSpec>,
     },

@@ -130,7 +130,14 @@ impl World {
     }
 
     fn submit(&mut self, number: u64, spec: Arc<JobSpec>) {
-        self.step(Event::Submit { id: id(number), spec }, true);
+        self.step(
+            Event::Submit {
+                id: id(number),
+                owner: None,
+                spec,
+            },
+            true,
+        );
     }
 
     fn step(&mut self, event: Event, deliver: bool) {
@@ -379,6 +386,7 @@ fn a_new_job_gets_the_next_slot_although_an_array_waits() {
     world.step(
         Event::Submit {
             id: id(1),
+            owner: None,
             spec: spec(Some("1-500")),
         },
         true,
@@ -402,6 +410,7 @@ fn a_new_job_gets_the_next_slot_although_an_array_waits() {
     world.step(
         Event::Submit {
             id: id(2),
+            owner: None,
             spec: spec(None),
         },
         true,
@@ -429,6 +438,7 @@ fn a_lost_assignment_is_made_again_with_another_number_and_a_lost_run_is_said_to
     world.step(
         Event::Submit {
             id: id(1),
+            owner: None,
             spec: spec(None),
         },
         false,
@@ -459,6 +469,7 @@ fn an_update_of_a_stale_attempt_changes_nothing_and_is_acknowledged() {
     world.step(
         Event::Submit {
             id: id(1),
+            owner: None,
             spec: spec(None),
         },
         true,

@@ -11,8 +11,9 @@ use super::timeline;
 
 const INSERT_JOB: &str = "
     INSERT INTO job (id, seq, name, state, created_unix_ms, ended_unix_ms, cancel_requested,
-                     queued, preparing, running, finalizing, succeeded, failed, canceled, given_up)
-    VALUES (?1, (SELECT coalesce(max(seq), 0) + 1 FROM job), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+                     queued, preparing, running, finalizing, succeeded, failed, canceled, given_up, owner)
+    VALUES (?1, (SELECT coalesce(max(seq), 0) + 1 FROM job), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,
+            ?15)";
 const INSERT_SPEC: &str = "INSERT INTO job_spec (job, snapshot, spec) VALUES (?1, ?2, ?3)";
 const PUT_TASK: &str = "
     INSERT INTO task (job, task_index, state, attempt, node, exit, outputs, logs,
@@ -129,6 +130,7 @@ impl<'c> Applier<'c> {
                 failed,
                 canceled,
                 job.given_up.map(|reason| reason as u8),
+                job.owner,
             ])
             .map_err(|error| {
                 if constraint(&error) == Some(ffi::SQLITE_CONSTRAINT_PRIMARYKEY) {

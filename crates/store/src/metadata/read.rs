@@ -18,7 +18,8 @@ use crate::database::{self, PooledConnection, ReadPool};
 macro_rules! job_columns {
     () => {
         "id, seq, name, state, created_unix_ms, ended_unix_ms,
-         queued, preparing, running, finalizing, succeeded, failed, canceled, cancel_requested, given_up"
+         queued, preparing, running, finalizing, succeeded, failed, canceled, cancel_requested, given_up,
+         owner"
     };
 }
 /// The columns that [`task_row`] reads.
@@ -333,19 +334,21 @@ fn summary(row: &Row<'_>) -> Result<JobSummary, Fault> {
         created_unix_ms: row.get::<_, i64>(4)?.cast_unsigned(),
         ended_unix_ms: row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
         counts,
+        owner: row.get(15)?,
     })
 }
 
 fn job_row(row: &Row<'_>) -> Result<JobRecord, Fault> {
     let summary = summary(row)?;
     let id = summary.id;
-    let spec = match row.get_ref(15)? {
+    let spec = match row.get_ref(16)? {
         ValueRef::Text(json) => serde_json::from_slice(json)
             .map_err(|error| damaged(format!("job {id}"), format!("its specification: {error}")))?,
         _ => return Err(damaged(format!("job {id}"), "it has no specification")),
     };
     Ok(JobRecord {
         id,
+        owner: summary.owner,
         spec: std::sync::Arc::new(spec),
         created_unix_ms: summary.created_unix_ms,
         state: summary.state,

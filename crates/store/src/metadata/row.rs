@@ -11,6 +11,8 @@ pub struct JobSummary {
     pub id: JobId,
     /// Its name for people.
     pub name: String,
+    /// Who submitted it; none for the controller's own user.
+    pub owner: Option<String>,
     /// When it was submitted, in milliseconds since 1970; for display.
     pub created_unix_ms: u64,
     /// The state of the whole job.

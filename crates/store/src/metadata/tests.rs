@@ -44,6 +44,7 @@ fn job(bits: u64) -> JobRecord {
         ended_unix_ms: None,
         cancel_requested: bits.is_multiple_of(2),
         given_up: None,
+        owner: None,
     }
 }
 

@@ -39,6 +39,7 @@ fn an_attempt_that_never_started_is_made_up_for_twice() {
     world.step(
         Event::Submit {
             id: id(1),
+            owner: None,
             spec: spec(None),
         },
         false,

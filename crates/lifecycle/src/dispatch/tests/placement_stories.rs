@@ -95,7 +95,14 @@ fn a_target_that_nobody_knows_is_refused_with_what_there_is() {
     );
     let spec = scheduled(None, at("gpus", needs(1)));
     let refused = world
-        .try_step(Event::Submit { id: id(1), spec }, true)
+        .try_step(
+            Event::Submit {
+                id: id(1),
+                owner: None,
+                spec,
+            },
+            true,
+        )
         .unwrap_err();
     insta::assert_snapshot!(refused, @"there is no target or node gpus; there are gpu, n3");
     assert!(world.jobs.is_empty());

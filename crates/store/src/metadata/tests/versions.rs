@@ -11,15 +11,18 @@ use rusqlite::Connection;
 use super::*;
 
 /// The digests of the released migrations: a released file never changes.
-const RELEASED: [&str; 3] = [
+const RELEASED: [&str; 4] = [
     "42166769fe9532f2069d0a0303e6aac258680cf14877da7d65b83d22a454dc8c",
     "c05a76c38d96008751ad29e23e6d26534ec0301eeca5bbccacb36f569a018538",
     "68ab5e4a7692d67b46bb53e3d0ae3ddbe3870f99369f1ad1a2b913a5e967db56",
+    "d937e1a3932098d1cb1a7f5373110f0ca965294d4918e052dda3524cefb216f3",
 ];
 /// The first version that has tokens and nodes.
 const WITH_IDENTITY: u32 = 2;
 /// The first version that has targets, and what nodes have.
 const WITH_FLEET: u32 = 3;
+/// The first version whose jobs are somebody's.
+const WITH_OWNERS: u32 = 4;
 
 fn fixture_path(version: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/metadata-v{version}.sql"))
@@ -35,10 +38,11 @@ fn fixture(version: u32) -> String {
     })
 }
 
-/// What every dump holds, whatever its version.
-fn expected() -> (JobRecord, Vec<TaskRecord>) {
+/// What a dump of this version holds.
+fn expected(version: u32) -> (JobRecord, Vec<TaskRecord>) {
     let mut row = job(77);
     (row.state, row.counts) = (TaskState::Running, TaskCounts([3, 0, 1, 0, 1, 0, 0]));
+    row.owner = (version >= WITH_OWNERS).then(|| "ada".to_owned());
     (
         row,
         vec![task(77, 0, TaskState::Succeeded), task(77, 3, TaskState::Running)],
@@ -70,7 +74,7 @@ fn every_version_migrates() {
         drop(connection);
 
         let store = Metadata::open(directory.path()).unwrap();
-        let (job, tasks) = expected();
+        let (job, tasks) = expected(version);
         assert_eq!(store.job(job.id).unwrap(), Some(job.clone()), "version {version}");
         assert_eq!(
             store.tasks(job.id, &tasks_from(0, 9, &[])).unwrap(),
@@ -156,7 +160,7 @@ fn a_newer_schema_is_refused_in_words_and_left_alone() {
 #[ignore = "writes a fixture: once for each new version of the schema"]
 fn dump_the_newest_version() {
     let (directory, store) = open();
-    let (job, tasks) = expected();
+    let (job, tasks) = expected(SCHEMA.newest());
     let mut ops = vec![Op::InsertJob(job)];
     ops.extend(tasks.into_iter().map(Op::PutTask));
     ops.extend([Op::PutNode(node("box1")), Op::PutTarget(target("gpu"))]);

@@ -6,7 +6,7 @@
 //!                                                          └──► UNAUTHENTICATED or PERMISSION_DENIED
 //! ```
 //!
-//! An answer that is under way ends when its caller is revoked ([`Revocable`]).
+//! What is under way ends when its caller is revoked ([`Revocable`]): the answer, and a request that is a stream.
 //!
 //! Invariant: [`rule`] is a `match` over every call of the contract, so a call without a line does not compile, and a
 //! path that is no call is refused. What a caller may do *with* a call (an agent to its own attempts, a user to its own
@@ -168,29 +168,37 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Answer {
+        let revocations = self.callers.hear();
         let admitted = match Rpc::at(request.uri().path()) {
             Some(rpc) => self
                 .callers
                 .principal(&request)
-                .and_then(|principal| rule(rpc).admits(&principal).map(|()| principal)),
+                .and_then(|principal| rule(rpc).admits(&principal).map(|()| (rpc, principal))),
             None => Err(Status::unimplemented(format!(
                 "{} is no call of this controller: it is of another version",
                 request.uri().path()
             ))),
         };
         match admitted {
-            Ok(principal) => {
+            Ok((rpc, principal)) => {
                 // The controller's own user is nobody's to revoke, and a caller with nothing has nothing to lose.
                 let revocation = match principal {
                     Principal::Local | Principal::Anonymous => None,
-                    _ => Some(self.callers.revocation(principal.clone())),
+                    _ => {
+                        let revocation = || self.callers.revocation(principal.clone(), revocations.clone());
+                        if rpc.sends_stream() {
+                            let revocation = revocation();
+                            request = request.map(|body| Body::new(Revocable::request(body, revocation)));
+                        }
+                        Some(revocation())
+                    }
                 };
                 request.extensions_mut().insert(principal);
                 let answer = self.service.call(request);
                 Box::pin(async move {
                     let answer = answer.await?;
                     Ok(match revocation {
-                        Some(revocation) => answer.map(|body| Body::new(Revocable::new(body, revocation))),
+                        Some(revocation) => answer.map(|body| Body::new(Revocable::answer(body, revocation))),
                         None => answer,
                     })
                 })

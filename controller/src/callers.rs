@@ -25,6 +25,10 @@ pub(crate) struct Callers {
     revocations: watch::Sender<u64>,
 }
 
+/// Revocations since somebody began to listen.
+#[derive(Clone)]
+pub(crate) struct Revocations(watch::Receiver<u64>);
+
 impl Callers {
     pub(crate) fn new(metadata: Metadata) -> Self {
         Self {
@@ -38,13 +42,19 @@ impl Callers {
         self.revocations.send_modify(|version| *version += 1);
     }
 
+    /// Hears of revocations from now on. Whoever is about to ask who calls begins with this, so that no revocation falls
+    /// between the two.
+    pub(crate) fn hear(&self) -> Revocations {
+        Revocations(self.revocations.subscribe())
+    }
+
     /// Waits until `principal` is worth nothing any more, and says so.
     pub(crate) fn revocation(
         self: &Arc<Self>,
         principal: Principal,
+        Revocations(mut revocations): Revocations,
     ) -> impl Future<Output = Status> + Send + use<> {
         let callers = Arc::clone(self);
-        let mut revocations = self.revocations.subscribe();
         async move {
             loop {
                 if revocations.changed().await.is_err() {

@@ -1,4 +1,4 @@
-//! An answer that ends when whoever it is for is revoked.
+//! Requests and answers that end when whoever they are from or for is revoked.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,17 +8,38 @@ use http_body::{Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
 
+/// How a body ends before its time.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// With the status, as the peer reads it: of an answer.
+    Trailers,
+    /// With an error, which the service reads: of a request.
+    Error,
+}
+
 /// A body with an end of its own: a status in place of what was still to come.
 pub(crate) struct Revocable {
     body: Body,
+    end: End,
     /// Gone once it has been told.
     revocation: Option<Pin<Box<dyn Future<Output = Status> + Send>>>,
 }
 
 impl Revocable {
-    pub(crate) fn new(body: Body, revocation: impl Future<Output = Status> + Send + 'static) -> Self {
+    /// An answer: whoever reads it is told.
+    pub(crate) fn answer(body: Body, revocation: impl Future<Output = Status> + Send + 'static) -> Self {
+        Self::new(body, End::Trailers, revocation)
+    }
+
+    /// A request: nothing more of it reaches the service. An answer that has ended does not keep its caller from sending.
+    pub(crate) fn request(body: Body, revocation: impl Future<Output = Status> + Send + 'static) -> Self {
+        Self::new(body, End::Error, revocation)
+    }
+
+    fn new(body: Body, end: End, revocation: impl Future<Output = Status> + Send + 'static) -> Self {
         Self {
             body,
+            end,
             revocation: Some(Box::pin(revocation)),
         }
     }
@@ -37,9 +58,12 @@ impl http_body::Body for Revocable {
         };
         if let Poll::Ready(status) = revocation.as_mut().poll(context) {
             self.revocation = None;
-            // What waited for this answer to be read learns that nobody reads it.
+            // What waited for an answer to be read learns that nobody reads it.
             self.body = Body::empty();
-            return Poll::Ready(Some(trailers(&status).map(Frame::trailers)));
+            return Poll::Ready(Some(match self.end {
+                End::Trailers => trailers(&status).map(Frame::trailers),
+                End::Error => Err(status),
+            }));
         }
         Pin::new(&mut self.body).poll_frame(context)
     }
@@ -75,7 +99,7 @@ mod tests {
     async fn what_is_under_way_ends_with_the_reason() {
         let (revoke, revoked) = oneshot::channel();
         let forever = Body::new(Stuck);
-        let mut body = Revocable::new(forever, async { revoked.await.unwrap() });
+        let mut body = Revocable::answer(forever, async { revoked.await.unwrap() });
         let waiting = next(&mut body);
         revoke.send(Status::permission_denied("revoked")).unwrap();
         let trailers = waiting.await.unwrap().unwrap().into_trailers().unwrap();
@@ -84,9 +108,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_more_of_a_request_is_read() {
+        let whole = Body::new(http_body_util::Full::new(Bytes::from_static(b"x")));
+        let revoked = std::future::ready(Status::permission_denied("revoked"));
+        let mut body = Revocable::request(whole, revoked);
+        assert_eq!(next(&mut body).await.unwrap().unwrap_err().message(), "revoked");
+        assert!(next(&mut body).await.is_none());
+    }
+
+    #[tokio::test]
     async fn what_is_not_revoked_is_as_it_was() {
         let whole = Body::new(http_body_util::Full::new(Bytes::from_static(b"x")));
-        let mut body = Revocable::new(whole, std::future::pending());
+        let mut body = Revocable::answer(whole, std::future::pending());
         assert_eq!(next(&mut body).await.unwrap().unwrap().into_data().unwrap(), "x");
         assert!(next(&mut body).await.is_none());
     }

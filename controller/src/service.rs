@@ -4,6 +4,7 @@ mod agents;
 mod follow;
 mod identity;
 mod jobs;
+mod named;
 mod nodes;
 mod reach;
 pub(crate) mod session;
@@ -49,7 +50,7 @@ pub(crate) fn router(
         }))
         .add_service(haul_proto::server::snapshots(snapshots::SnapshotCalls {
             engine: Arc::clone(&engine),
-            snapshots,
+            snapshots: Arc::clone(&snapshots),
         }))
         .add_service(haul_proto::server::nodes(nodes::Nodes {
             engine: Arc::clone(&engine),
@@ -62,5 +63,5 @@ pub(crate) fn router(
             engine: Arc::clone(&engine),
             identity,
         }))
-        .add_service(haul_proto::server::agent(agents::Agents { engine }))
+        .add_service(haul_proto::server::agent(agents::Agents { engine, snapshots }))
 }

@@ -15,10 +15,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .iter()
         .flat_map(|file| {
             file.service.iter().flat_map(|service| {
-                service
-                    .method
-                    .iter()
-                    .map(|method| Call::new(file.package(), service.name(), method.name()))
+                service.method.iter().map(|method| Call {
+                    sends_stream: method.client_streaming(),
+                    ..Call::new(file.package(), service.name(), method.name())
+                })
             })
         })
         .collect();
@@ -38,6 +38,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 struct Call {
     variant: String,
     path: String,
+    /// Whether the caller sends one message after another.
+    sends_stream: bool,
 }
 
 impl Call {
@@ -46,6 +48,7 @@ impl Call {
         Self {
             variant: format!("{words}{method}"),
             path: format!("/{package}.{service}/{method}"),
+            sends_stream: false,
         }
     }
 }
@@ -58,7 +61,7 @@ fn rpc_enum(calls: &[Call]) -> Result<String, std::fmt::Error> {
         code,
         "#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]\npub enum Rpc {{"
     )?;
-    for Call { variant, path } in calls {
+    for Call { variant, path, .. } in calls {
         writeln!(code, "    /// `{path}`\n    {variant},")?;
     }
     writeln!(code, "}}\n\nimpl Rpc {{")?;
@@ -72,7 +75,7 @@ fn rpc_enum(calls: &[Call]) -> Result<String, std::fmt::Error> {
         code,
         "    #[must_use]\n    pub const fn path(self) -> &'static str {{\n        match self {{"
     )?;
-    for Call { variant, path } in calls {
+    for Call { variant, path, .. } in calls {
         writeln!(code, "            Self::{variant} => {path:?},")?;
     }
     writeln!(code, "        }}\n    }}\n\n    /// The call of a path.")?;
@@ -80,9 +83,26 @@ fn rpc_enum(calls: &[Call]) -> Result<String, std::fmt::Error> {
         code,
         "    #[must_use]\n    pub fn at(path: &str) -> Option<Self> {{\n        Some(match path {{"
     )?;
-    for Call { variant, path } in calls {
+    for Call { variant, path, .. } in calls {
         writeln!(code, "            {path:?} => Self::{variant},")?;
     }
-    writeln!(code, "            _ => return None,\n        }})\n    }}\n}}")?;
+    writeln!(code, "            _ => return None,\n        }})\n    }}\n")?;
+    writeln!(
+        code,
+        "    /// Whether the caller sends one message after another."
+    )?;
+    writeln!(
+        code,
+        "    #[must_use]\n    pub const fn sends_stream(self) -> bool {{\n        match self {{"
+    )?;
+    for Call {
+        variant,
+        sends_stream,
+        ..
+    } in calls
+    {
+        writeln!(code, "            Self::{variant} => {sends_stream},")?;
+    }
+    writeln!(code, "        }}\n    }}\n}}")?;
     Ok(code)
 }

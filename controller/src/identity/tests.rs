@@ -231,12 +231,22 @@ async fn a_revoked_node_is_out_at_once_and_stays_out() {
     let der = granted.credentials.chain[0].clone();
     let now = SystemTime::now();
     let caller = site.identity.callers.node(&der).unwrap();
-    let under_way = site.identity.callers.revocation(caller);
+    let under_way = site
+        .identity
+        .callers
+        .revocation(caller.clone(), site.identity.callers.hear());
+    let heard = site.identity.callers.hear();
     let id = site.identity.revoke_node(&name("box"), now).await.unwrap();
     assert_eq!(
         under_way.await.code(),
         Code::PermissionDenied,
         "what is under way ends"
+    );
+    let late = site.identity.callers.revocation(caller, heard).await;
+    assert_eq!(
+        late.code(),
+        Code::PermissionDenied,
+        "what was let in just before ends too"
     );
     let status = site.identity.callers.node(&der).unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
@@ -315,7 +325,11 @@ async fn users_are_known_by_their_tokens() {
     let token = site.token(viewer.clone()).await;
     let caller = user(&token).unwrap();
     assert!(matches!(&caller, Principal::User { target: Some(target), .. } if target == "gpu"));
-    let under_way = site.identity.callers.revocation(caller);
+    let under_way = site
+        .identity
+        .callers
+        .revocation(caller.clone(), site.identity.callers.hear());
+    let heard = site.identity.callers.hear();
     site.identity
         .revoke_token(token.secret().id(), now)
         .await
@@ -324,6 +338,12 @@ async fn users_are_known_by_their_tokens() {
         under_way.await.code(),
         Code::Unauthenticated,
         "what is under way ends"
+    );
+    let late = site.identity.callers.revocation(caller, heard).await;
+    assert_eq!(
+        late.code(),
+        Code::Unauthenticated,
+        "what was let in just before ends too"
     );
     assert!(user(&token).unwrap_err().message().contains("revoked"));
     let short = TokenOrder {

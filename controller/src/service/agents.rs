@@ -11,11 +11,13 @@ use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::follow::Stream;
+use super::named;
 use super::session::NameTaken;
 use crate::engine::Engine;
 use crate::listen::Peer;
 use crate::logs::LogError;
 use crate::principal::Principal;
+use crate::snapshots::Snapshots;
 use crate::status::{IntoStatus, panicked};
 
 /// Acknowledgements that wait for an agent; they are sums, so few are enough.
@@ -23,6 +25,7 @@ const ACKNOWLEDGEMENTS_AHEAD: usize = 64;
 
 pub(super) struct Agents {
     pub(super) engine: Arc<Engine>,
+    pub(super) snapshots: Arc<Snapshots>,
 }
 
 fn bad(error: BadMessage) -> Status {
@@ -88,7 +91,7 @@ impl AgentService for Agents {
             ))
         })?;
         tracing::info!(%node, session, peer, slots = hello.slots, held = held.len(), "agent connected");
-        let engine = Arc::clone(&self.engine);
+        let (engine, snapshots) = (Arc::clone(&self.engine), Arc::clone(&self.snapshots));
         self.engine.spawn(async move {
             let connected = Event::Connected(Box::new(Hello {
                 node: node.clone(),
@@ -100,7 +103,7 @@ impl AgentService for Agents {
             let outcome = match engine.step(connected).await {
                 Ok(()) => {
                     engine.nodes_changed.notify_waiters();
-                    listen(&engine, &node, &mut incoming).await
+                    listen(&engine, &snapshots, &node, &mut incoming).await
                 }
                 Err(error) => {
                     let status = error.into_status();
@@ -137,13 +140,14 @@ impl AgentService for Agents {
 /// Takes what an agent says until its session ends.
 async fn listen(
     engine: &Arc<Engine>,
+    snapshots: &Arc<Snapshots>,
     node: &NodeName,
     incoming: &mut Streaming<v1::SessionRequest>,
 ) -> Result<(), Status> {
     while let Some(message) = incoming.message().await? {
         match message.message {
             Some(v1::session_request::Message::Updates(updates)) => {
-                take_updates(engine, node, updates).await?;
+                take_updates(engine, snapshots, node, updates).await?;
             }
             Some(v1::session_request::Message::Environments(answer)) => engine.sessions.answer(node, answer),
             Some(v1::session_request::Message::Hello(_)) => {
@@ -157,7 +161,12 @@ async fn listen(
 }
 
 /// Takes steps of attempts: first the last bytes of those that ended, made durable, then the states.
-async fn take_updates(engine: &Arc<Engine>, node: &NodeName, message: v1::TaskUpdates) -> Result<(), Status> {
+async fn take_updates(
+    engine: &Arc<Engine>,
+    snapshots: &Arc<Snapshots>,
+    node: &NodeName,
+    message: v1::TaskUpdates,
+) -> Result<(), Status> {
     let mut updates = Vec::with_capacity(message.updates.len());
     let mut jobs = BTreeSet::new();
     for update in message.updates {
@@ -190,13 +199,18 @@ async fn take_updates(engine: &Arc<Engine>, node: &NodeName, message: v1::TaskUp
             reason: proto::reason(update.reason).map_err(bad)?,
             detail: update.detail,
             exit,
-            outputs: proto::optional_digest("outputs", &update.outputs).map_err(bad)?,
-            logs: proto::optional_digest("logs", &update.logs).map_err(bad)?,
+            outputs: proto::optional_digest("outputs", &update.outputs)
+                .map_err(bad)?
+                .filter(|_| current),
+            logs: proto::optional_digest("logs", &update.logs)
+                .map_err(bad)?
+                .filter(|_| current),
             stream_lengths,
             ago_ms: update.ago_us / 1000,
         });
     }
     sync(engine, jobs).await?;
+    let updates = named::take_what_is_here(snapshots, updates).await?;
     // Nobody waits for this to be durable: the agent keeps what has ended until it is acknowledged, which the step does.
     engine
         .step_later(Event::Updates {

@@ -61,6 +61,8 @@ pub(crate) struct Granted {
     pub(crate) bundle: Bundle,
     /// When it has just joined: the target that its token puts it into.
     pub(crate) target: Option<String>,
+    /// Whether it has just taken the place of another machine, which is shut out.
+    pub(crate) replaced: bool,
 }
 
 /// Where a rotation of the authority stands.
@@ -143,7 +145,9 @@ impl Identity {
             .metadata
             .token(&order.token)?
             .ok_or(IdentityRefusal::UnknownToken)?;
-        let (target, mut labels, replaces) = (known.target, known.labels, known.replaces.is_some());
+        // Said again, it takes nobody's place: the machine that it would drive out is itself.
+        let replaced = known.replaces.is_some() && known.used.is_none();
+        let (target, mut labels) = (known.target, known.labels);
         // What the token's maker said counts more than what the machine says.
         for (label, value) in order.labels {
             labels.entry(label).or_insert(value);
@@ -160,7 +164,7 @@ impl Identity {
         };
         let token = order.token;
         self.apply(IdentityOp::Enrol { token, node }).await?;
-        if replaces {
+        if replaced {
             self.callers.on_revoked();
         }
         // Its own id, or the one of an earlier time that this machine said the same.
@@ -168,7 +172,11 @@ impl Identity {
         let id = used.ok_or(IdentityRefusal::UnknownToken)?.by;
         tracing::info!(node = %order.name, %id, "a node joined");
         let granted = self.grant(&order.request, &order.name, id, now).await?;
-        Ok(Granted { target, ..granted })
+        Ok(Granted {
+            target,
+            replaced,
+            ..granted
+        })
     }
 
     /// Another certificate for a node, which has proved who it is.
@@ -195,6 +203,7 @@ impl Identity {
                 credentials: authorities.issue_node(request, name, id, self.config.certificate_life, now)?,
                 bundle: authorities.bundle(),
                 target: None,
+                replaced: false,
             }
         };
         let certificate = CertificateRow {

@@ -36,6 +36,17 @@ impl IdentityCalls {
             )
         })
     }
+
+    /// What a node ran that was shut out is lost: nothing that it says is believed any more, and who takes its name does not
+    /// take its attempts.
+    async fn forget_node(&self, node: NodeName) -> Result<(), Status> {
+        let connected = true;
+        match self.engine.step(Event::RemoveNode { node, connected }).await {
+            // One that joined and never connected.
+            Ok(()) | Err(StepError::Refused(Refused::UnknownNode(_))) => Ok(()),
+            Err(error) => Err(error.into_status()),
+        }
+    }
 }
 
 fn invalid(error: &dyn std::error::Error) -> Status {
@@ -90,6 +101,9 @@ impl IdentityService for IdentityCalls {
             .join(order, SystemTime::now())
             .await
             .map_err(IntoStatus::into_status)?;
+        if granted.replaced {
+            self.forget_node(node.clone()).await?;
+        }
         if let Some(target) = &granted.target {
             let target = target_name(target)?;
             let enlisted = self.engine.step(Event::Enlist { target, node }).await;
@@ -243,16 +257,7 @@ impl IdentityService for IdentityCalls {
             .revoke_node(&name, SystemTime::now())
             .await
             .map_err(IntoStatus::into_status)?;
-        // What it ran is lost: nothing that it says is believed any more.
-        let gone = Event::RemoveNode {
-            node: name,
-            connected: true,
-        };
-        match self.engine.step(gone).await {
-            // One that joined and never connected.
-            Ok(()) | Err(StepError::Refused(Refused::UnknownNode(_))) => {}
-            Err(error) => return Err(error.into_status()),
-        }
+        self.forget_node(name).await?;
         Ok(Response::new(v1::RevokeNodeResponse {
             node_id: id.to_string(),
         }))

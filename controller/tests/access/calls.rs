@@ -67,7 +67,7 @@ impl From<Result<(), Status>> for Outcome {
 
 /// Everybody, and what they are about.
 pub(crate) struct Cast {
-    pub(crate) world: World,
+    world: World,
     nobody: Client,
     box_a: Machine,
     box_b: Machine,
@@ -130,6 +130,12 @@ impl Cast {
             session: Mutex::new(Some(session)),
             world,
         }
+    }
+
+    pub(crate) async fn end(self) {
+        let Self { world, session, .. } = self;
+        drop(session);
+        world.end().await;
     }
 
     fn client(&self, caller: Caller) -> &Client {

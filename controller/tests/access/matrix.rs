@@ -40,5 +40,5 @@ async fn who_may_make_which_call() {
         .collect();
     println!("{table}");
     insta::assert_snapshot!(table);
-    cast.world.end().await;
+    cast.end().await;
 }

@@ -122,7 +122,9 @@ impl World {
         let shutdown = CancellationToken::new();
         let running = TaskTracker::new().spawn(haul_controller::run(
             config,
-            Box::new(move || drop(say.send(()))),
+            Box::new(move || {
+                let _ = say.send(());
+            }),
             shutdown.clone(),
         ));
         ready.await.unwrap();
@@ -200,6 +202,11 @@ impl World {
     /// A machine that joins.
     pub(crate) async fn enrol(&self, name: &str) -> Machine {
         let token = self.user_token(Role::Agent, "").await;
+        self.enrol_with(token, name).await
+    }
+
+    /// A machine that joins by this token.
+    pub(crate) async fn enrol_with(&self, token: Token, name: &str) -> Machine {
         let key = HostKey::generate().unwrap();
         let given = join(&self.nobody(), &token, &key, name).await.unwrap();
         let record = HostRecord::new(token.addresses().to_vec(), &key, given.chain, given.authorities);

@@ -437,13 +437,13 @@ mod tests {
         let good = v1::JobSpec::from(&spec());
         let cases: [(&str, Spoil); 10] = [
             ("scheduling.target", |s| {
-                s.scheduling.as_mut().unwrap().target = "a b".into()
+                s.scheduling.as_mut().unwrap().target = "a b".into();
             }),
             ("scheduling.priority", |s| {
-                s.scheduling.as_mut().unwrap().priority = 101
+                s.scheduling.as_mut().unwrap().priority = 101;
             }),
             ("scheduling.retries", |s| {
-                s.scheduling.as_mut().unwrap().retries = Some(1001)
+                s.scheduling.as_mut().unwrap().retries = Some(1001);
             }),
             ("name", |s| s.name = "x".repeat(256)),
             ("command", |s| s.command.clear()),

@@ -1,7 +1,8 @@
 //! A shared controller and its agents over TLS, all on this machine: logging in, joining, shutting out, rotating.
 
+use std::cell::RefCell;
 use std::fs::File;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use haul_tests::{Ended, Home, Signal, haul_binary};
@@ -10,6 +11,16 @@ use haul_tests::{Ended, Home, Signal, haul_binary};
 struct Shared {
     home: Home,
     address: String,
+    daemons: RefCell<Vec<Child>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.home.kill_all();
+        for daemon in self.daemons.get_mut() {
+            let _ = daemon.wait();
+        }
+    }
 }
 
 impl Shared {
@@ -20,6 +31,7 @@ impl Shared {
         let shared = Self {
             address: format!("127.{}.{low}.{last}:7443", high.max(1)),
             home,
+            daemons: RefCell::default(),
         };
         let made = shared
             .program("haul-controller")
@@ -47,11 +59,8 @@ impl Shared {
 
     fn start(&self, command: &mut Command, log: &str) {
         let log = File::create(self.home.path(log)).unwrap();
-        command
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let daemon = command.stdout(log.try_clone().unwrap()).stderr(log).spawn();
+        self.daemons.borrow_mut().push(daemon.unwrap());
     }
 
     fn start_controller(&self) {

@@ -17,8 +17,7 @@ fn token() -> Token {
 
 fn add(store: &ContextFile, name: &str, token: &Token) {
     let directory = tempfile::tempdir().unwrap();
-    let authorities =
-        Authorities::create(&directory.path().join("ca"), std::time::SystemTime::now()).unwrap();
+    let authorities = Authorities::create(&directory.path().join("ca"), SystemTime::now()).unwrap();
     let controller = SharedController {
         addresses: token.addresses().iter().map(ToString::to_string).collect(),
         authorities: authorities.bundle(),

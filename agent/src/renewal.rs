@@ -1,7 +1,8 @@
 //! Renewing the node's certificate, at half of its life, for as long as the agent runs.
 //!
 //! Each renewal brings the authorities to trust, too: so a rotation reaches every agent within half a certificate's
-//! life. The new certificate is used from the next handshake on; the connection that is open stays.
+//! life. The controller goes by the certificate that a connection began with, so calls that begin after a renewal go over
+//! a connection of their own; the session and what else is under way stay on the one that they began on.
 //!
 //! A certificate that expired while the machine slept is still shown: the controller lets it renew for a while. If it
 //! does not any more, it says so, and the machine has to join again.
@@ -121,6 +122,7 @@ impl NodeIdentity {
             "renewed this node's certificate"
         );
         self.current.set(identity);
+        client.leave_connection();
         self.record = record;
         Ok(())
     }

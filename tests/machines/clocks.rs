@@ -77,7 +77,7 @@ fn wrong_clocks_are_named_and_long_sleep_is_forgiven_for_a_week() {
         .ok();
     end(serving);
 
-    // The box sleeps for two days, and wakes by a controller that has not.
+    // The box sleeps for two days.
     let serving = serve(hub, &clock, 2 * DAY);
     let agent = off(box_.command(["haul-agent"]), &clock, 2 * DAY).start();
     agent.wait_for_stderr("connected");

@@ -1,10 +1,11 @@
 //! Reaching a controller: a dialler gives byte streams, tonic makes a channel of them that dials again when one breaks.
 
 use std::error::Error;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use haul_identity::TlsProblem;
@@ -153,7 +154,8 @@ impl Endpoint {
 /// A connection to a controller; cheap to clone, and shared by all clones.
 #[derive(Clone, Debug)]
 pub struct Client {
-    channel: Channel,
+    channel: Arc<Mutex<Channel>>,
+    dial: Dialler,
     caller: Caller,
 }
 
@@ -171,10 +173,72 @@ impl Client {
     }
 
     fn with_first(first: Option<ByteStream>, dial: Arc<dyn Dial>) -> Self {
+        let dial = Dialler(dial);
+        Self {
+            channel: Arc::new(Mutex::new(dial.channel(first))),
+            dial,
+            caller: Caller::default(),
+        }
+    }
+
+    /// Lets every call from now on, of all clones, go over a new connection, which is made at the first of them: for when
+    /// what is shown while connecting has changed. Calls that are under way stay where they are.
+    pub fn leave_connection(&self) {
+        *self.channel() = self.dial.channel(None);
+    }
+
+    fn channel(&self) -> MutexGuard<'_, Channel> {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What calls are made through, for services that this crate does not wrap (the agent's).
+    #[must_use]
+    pub fn calls(&self) -> Calls {
+        Calls::new(self.channel().clone(), self.caller.clone())
+    }
+
+    /// The same connection, with a user's token on each call.
+    pub fn with_token(self, token: &str) -> Result<Self, NotAToken> {
+        Ok(Self {
+            caller: self.caller.with_token(token)?,
+            ..self
+        })
+    }
+
+    /// The same connection, for what an agent reads and sends on behalf of an attempt.
+    #[must_use]
+    pub fn for_attempt(&self, attempt: AttemptId) -> Self {
+        Self {
+            caller: self.caller.clone().for_attempt(attempt),
+            ..self.clone()
+        }
+    }
+
+    /// Dials at the first call.
+    #[must_use]
+    pub fn lazy(dial: Arc<dyn Dial>) -> Self {
+        Self::with_first(None, dial)
+    }
+}
+
+/// What makes channels, which dial by it.
+#[derive(Clone)]
+struct Dialler(Arc<dyn Dial>);
+
+impl fmt::Debug for Dialler {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Dialler")
+    }
+}
+
+impl Dialler {
+    /// A channel that uses `first` if there is one, and dials when it has no connection.
+    fn channel(&self, first: Option<ByteStream>) -> Channel {
         let first = Arc::new(Mutex::new(first));
+        let dial = Arc::clone(&self.0);
         let is_remote = dial.is_remote();
         let connector = tower::service_fn(move |_: Uri| {
-            let ready = first.lock().expect("nothing panics while it is held").take();
+            let ready = first.lock().unwrap_or_else(PoisonError::into_inner).take();
             let stream = match ready {
                 Some(stream) => Box::pin(async { Ok(stream) }) as Dialing,
                 None => dial.dial(),
@@ -188,39 +252,6 @@ impl Client {
         } else {
             http2::client(endpoint)
         };
-        let channel = endpoint.connect_with_connector_lazy(connector);
-        Self {
-            channel,
-            caller: Caller::default(),
-        }
-    }
-
-    /// What calls are made through, for services that this crate does not wrap (the agent's).
-    #[must_use]
-    pub fn calls(&self) -> Calls {
-        Calls::new(self.channel.clone(), self.caller.clone())
-    }
-
-    /// The same connection, with a user's token on each call.
-    pub fn with_token(self, token: &str) -> Result<Self, NotAToken> {
-        Ok(Self {
-            caller: self.caller.with_token(token)?,
-            channel: self.channel,
-        })
-    }
-
-    /// The same connection, for what an agent reads and sends on behalf of an attempt.
-    #[must_use]
-    pub fn for_attempt(&self, attempt: AttemptId) -> Self {
-        Self {
-            channel: self.channel.clone(),
-            caller: self.caller.clone().for_attempt(attempt),
-        }
-    }
-
-    /// Dials at the first call.
-    #[must_use]
-    pub fn lazy(dial: Arc<dyn Dial>) -> Self {
-        Self::with_first(None, dial)
+        endpoint.connect_with_connector_lazy(connector)
     }
 }

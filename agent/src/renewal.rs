@@ -133,8 +133,8 @@ impl NodeIdentity {
         let mut pause = ROUND;
         loop {
             let now = SystemTime::now();
+            let validity = self.current.get().certificate().validity;
             if now >= self.due_at() {
-                let validity = self.current.get().certificate().validity;
                 if validity.has_expired(now) {
                     tracing::warn!(
                         "this node's certificate is good {validity}, and the clock of this machine says {}: asking the \
@@ -145,8 +145,14 @@ impl NodeIdentity {
                 pause = match self.renew(&client).await {
                     Ok(()) => ROUND,
                     Err(error) => {
+                        // HTTP/2 loses why TLS ended, so what the controller thinks of the certificate is not known.
+                        let advice = if validity.has_expired(now) {
+                            "; it has expired: if the clocks are right and the controller can be reached, the node was                              away for too long: join again, with `haul-agent join` and a new token"
+                        } else {
+                            ""
+                        };
                         tracing::error!(
-                            "cannot renew this node's certificate: {}",
+                            "cannot renew this node's certificate: {}{advice}",
                             haul_daemon::with_causes(&error)
                         );
                         (pause * 2).min(LONGEST_PAUSE)

@@ -57,21 +57,6 @@ pub fn identity_dir(state_dir: &Path) -> PathBuf {
     state_dir.join("identity")
 }
 
-/// Gives what joining made to whoever the state directory belongs to: root joins, and the agent's own user reads it.
-pub fn give_to_owner(state_dir: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::{MetadataExt as _, chown};
-    let owner = std::fs::metadata(state_dir)?;
-    let (uid, gid) = (Some(owner.uid()), Some(owner.gid()));
-    let directory = identity_dir(state_dir);
-    if std::fs::metadata(&directory)?.uid() == owner.uid() {
-        return Ok(());
-    }
-    for entry in std::fs::read_dir(&directory)? {
-        std::os::unix::fs::lchown(entry?.path(), uid, gid)?;
-    }
-    chown(&directory, uid, gid)
-}
-
 /// Joins over the connection of `client`, and keeps what it becomes. After an error it may be tried again with the same token: if the
 /// token was used up by this machine, the controller knows it again.
 pub async fn join(order: JoinOrder, client: &Client) -> Result<NodeCertificate, JoinError> {

@@ -50,7 +50,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use crate::file::{AgentFile, CONFIG_FILE};
-pub use crate::join::{JoinError, JoinOrder, give_to_owner, identity_dir, join};
+pub use crate::join::{JoinError, JoinOrder, identity_dir, join};
 pub use crate::renewal::{NodeIdentity, RenewError};
 
 use crate::held::Held;

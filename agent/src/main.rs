@@ -1,20 +1,21 @@
 //! `haul-agent`: runs jobs on this machine, for a controller.
 //!
-//! Exit codes: 0 after SIGINT or SIGTERM (jobs go on), 1 when it cannot run or join, 2 for arguments that make no sense,
-//! 75 when another agent uses the state directory.
+//! Exit codes: 0 after SIGINT or SIGTERM (jobs go on), 1 when it cannot run or join, 2 for
+//! arguments that make no sense or a machine that has not joined, 75 when another agent uses the state directory.
 
 mod arguments;
 
 use std::error::Error;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser as _;
 use haul_agent::{AgentConfig, AgentFile, CONFIG_FILE, JoinOrder, NodeIdentity, RunError};
 use haul_client::{Client, Endpoint};
-use haul_identity::{Token, Trust, agent_config, client_config, controller_name};
+use haul_daemon::Acting;
+use haul_identity::{NodeCertificate, Token, Trust, agent_config, client_config, controller_name};
 use haul_transport::{Dialer, Proxy};
 use haul_types::NodeName;
 
@@ -54,32 +55,44 @@ async fn run(config: AgentConfig, node: Option<NodeIdentity>) -> Result<(), Box<
     Ok(())
 }
 
+/// Root joins as whoever the state directory belongs to: the agent's own user, who reads what is kept.
+fn join_controller(join: Join) -> Result<(), Box<dyn Error>> {
+    let state_dir = join.state_dir.clone().map_or_else(usual_state_dir, Ok)?;
+    let acting = haul_daemon::become_owner(&state_dir)
+        .map_err(|error| format!("cannot become the owner of {}: {error}", state_dir.display()))?;
+    let certificate = join_as_owner(join, &state_dir)?;
+    let place = state_dir.display();
+    println!(
+        "This machine is node {} now. Start its agent with\n  haul-agent --state-dir {place}\nor, under systemd, with\n  \
+         systemctl enable --now haul-agent",
+        certificate.name,
+    );
+    if acting == Acting::AsRoot {
+        println!(
+            "{place} belongs to root. systemd gives it to the service's user when it starts the service; to run the \
+             agent as a user without it, first\n  chown -R USER {place}"
+        );
+    }
+    Ok(())
+}
+
 #[tokio::main(flavor = "current_thread")]
-async fn join_controller(join: Join) -> Result<(), Box<dyn Error>> {
+async fn join_as_owner(join: Join, state_dir: &Path) -> Result<NodeCertificate, Box<dyn Error>> {
     let token: Token = if join.token == "-" {
         std::io::read_to_string(std::io::stdin())?.parse()?
     } else {
         join.token.parse()?
     };
-    let state_dir = join.state_dir.map_or_else(usual_state_dir, Ok)?;
     let order = JoinOrder {
         node: join.node.map_or_else(this_host, Ok)?,
         labels: join.labels.into_iter().collect(),
-        state_dir: state_dir.clone(),
+        state_dir: state_dir.to_owned(),
         token,
     };
     let tls = Arc::new(client_config(Trust::Pin(order.token.pin()))?);
     let dialer = dialer(order.token.addresses(), tls)?;
     let client = Client::connect(Arc::new(dialer)).await?;
-    let certificate = haul_agent::join(order, &client).await?;
-    haul_agent::give_to_owner(&state_dir)?;
-    println!(
-        "This machine is node {} now. Start its agent with\n  haul-agent --state-dir {}\nor, under systemd, with\n  systemctl \
-         enable --now haul-agent",
-        certificate.name,
-        state_dir.display()
-    );
-    Ok(())
+    Ok(haul_agent::join(order, &client).await?)
 }
 
 fn dialer(
@@ -185,8 +198,6 @@ fn this_host() -> Result<NodeName, Box<dyn Error>> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]

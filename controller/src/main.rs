@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Parser, Subcommand};
 use haul_controller::{CONFIG_FILE, ControllerConfig, ControllerFile};
+use haul_daemon::Acting;
 use haul_identity::Address;
 
 /// Takes jobs, hands them to agents, keeps what they write.
@@ -88,17 +89,27 @@ fn main() -> ExitCode {
     }
 }
 
-/// The token alone goes to standard output.
+/// Root makes it as whoever the state directory belongs to: the controller's own user. The token alone goes to standard
+/// output.
 fn make(init: &Init) -> Result<(), Box<dyn Error>> {
+    let acting = haul_daemon::become_owner(&init.state_dir)
+        .map_err(|error| format!("cannot become the owner of {}: {error}", init.state_dir.display()))?;
     let token = haul_controller::init(&init.state_dir, &init.addresses, SystemTime::now())?;
     let mut stderr = std::io::stderr();
+    let place = init.state_dir.display();
     writeln!(
         stderr,
-        "The controller in {} is made. Start it with\n  haul-controller --state-dir {}\nThe first admin's \
-         token, which is shown this once:",
-        init.state_dir.display(),
-        init.state_dir.display()
+        "The controller in {place} is made. Start it with\n  haul-controller --state-dir {place}\nor, if that is the \
+         service's directory, with\n  systemctl enable --now haul-controller"
     )?;
+    if acting == Acting::AsRoot {
+        writeln!(
+            stderr,
+            "{place} belongs to root. systemd gives it to the service's user when it starts the service; to run the \
+             controller as a user without it, first\n  chown -R USER {place}"
+        )?;
+    }
+    writeln!(stderr, "The first admin's token, which is shown this once:")?;
     writeln!(std::io::stdout(), "{}", token.reveal())?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test sets up may panic")]
 
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -100,4 +100,49 @@ fn addresses_without_an_authority_say_what_to_do() {
         "{}",
         stderr(&output)
     );
+}
+
+#[test]
+fn root_makes_it_as_whoever_the_directory_belongs_to() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root gives anything away");
+        return;
+    }
+    const OWNER: u32 = 64_000;
+    let directory = tempfile::tempdir().unwrap();
+    // What is above it can be passed, as /var/lib can.
+    std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let given = directory.path().join("given");
+    std::fs::create_dir(&given).unwrap();
+    chown(&given, Some(OWNER), Some(OWNER)).unwrap();
+    let address = ["init", "--address", "haul.example.org:7070"];
+    let made = controller(&address, &given);
+    assert!(made.status.success(), "{}", stderr(&made));
+    for path in [
+        "controller.toml",
+        "identity",
+        "identity/authorities.json",
+        "metadata",
+    ] {
+        let found = std::fs::metadata(given.join(path)).unwrap();
+        assert_eq!((found.uid(), found.gid()), (OWNER, OWNER), "{path}");
+    }
+    assert!(!stderr(&made).contains("belongs to root"), "{}", stderr(&made));
+
+    let roots = directory.path().join("roots");
+    let made = controller(&address, &roots);
+    assert!(
+        made.status.success() && stderr(&made).contains("chown -R USER"),
+        "{}",
+        stderr(&made)
+    );
+
+    // A way out of somebody's directory leads root nowhere: it is not root any more.
+    let trap = directory.path().join("trap");
+    std::fs::create_dir(&trap).unwrap();
+    std::os::unix::fs::symlink(directory.path().join("target"), trap.join("identity")).unwrap();
+    chown(&trap, Some(OWNER), Some(OWNER)).unwrap();
+    let refused = controller(&address, &trap);
+    assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
+    assert!(!directory.path().join("target").exists());
 }

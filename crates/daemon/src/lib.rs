@@ -1,5 +1,5 @@
 //! What every daemon of Haul does the same: where it logs, which signals end it, how it words its errors, how it reads
-//! its configuration, and that it keeps out of others' state.
+//! its configuration, that it keeps out of others' state, and as whom root makes what it will read.
 
 mod config;
 mod owner;
@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
 
 pub use config::{ConfigError, read_config, read_config_if_there};
-pub use owner::{OwnerError, ensure_own};
+pub use owner::{Acting, OwnerError, become_owner, ensure_own};
 
 /// Logs to standard error, which the daemon's parent has pointed somewhere. `HAUL_LOG` sets how much, in the form of
 /// `tracing`'s filters; `info` unless set.

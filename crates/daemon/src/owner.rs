@@ -1,8 +1,11 @@
-//! Whose a state directory is. Looked at before anything in it is touched; nothing is changed.
+//! Whose a state directory is: looked at before anything in it is touched. Root that is to make something in it becomes that
+//! user first.
 
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::process::{Gid, Uid};
 
 /// A state directory that this user cannot use.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +52,36 @@ fn ensure_owned_by(own: u32, state_dir: &Path) -> Result<(), OwnerError> {
         // What else is wrong with it is told by whoever opens it.
         Ok(_) | Err(_) => Ok(()),
     }
+}
+
+/// What root has become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acting {
+    /// The user that the directory belongs to, or whoever this was: what is made will be read by the same user.
+    AsOwner,
+    /// Root still: the directory is root's, or will be.
+    AsRoot,
+}
+
+/// Root becomes the user that `directory` belongs to, for good; anybody else stays who he is. So what root makes there
+/// belongs to the daemon that will read it, and a directory of somebody else's leads root nowhere.
+///
+/// To be called before this process has another thread: each has users of its own.
+pub fn become_owner(directory: &Path) -> io::Result<Acting> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(Acting::AsOwner);
+    }
+    let owner = match std::fs::metadata(directory) {
+        Ok(found) if found.uid() != 0 => found,
+        Ok(_) => return Ok(Acting::AsRoot),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Acting::AsRoot),
+        Err(error) => return Err(error),
+    };
+    let (uid, gid) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
+    rustix::thread::set_thread_groups(&[gid])?;
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+    Ok(Acting::AsOwner)
 }
 
 #[cfg(test)]

@@ -37,14 +37,13 @@ impl Agent {
                 }
             };
             let Some(stop) = self.held.take(id) else { continue };
-            // Its slot is taken, even if there are fewer slots now.
             let share = self.config.share_of(job.spec.scheduling.resources);
-            let slot = Arc::clone(&self.slots).try_acquire_many_owned(share).ok();
+            let place = self.places.keep(share);
             let workdir = workdirs.remove(&id);
             tracing::info!(attempt = %id, ?found, "adopted");
             let agent = Arc::clone(self);
             self.tasks.spawn(async move {
-                let _slot = slot;
+                let _place = place;
                 let ended = async move {
                     match found {
                         Found::Ended(record) => record,

@@ -1,9 +1,9 @@
 //! The life of one attempt, from assignment to end.
 //!
 //! ```text
-//!   wait for a slot ─► working directory ─► environment ─► launch ─► ship logs ─► ended ─► collect ─► say the end
-//!          │                  │                  │            │                                          ▲
-//!          └──────────────────┴── stop, failure ─┴────────────┴──────────────────────────────────────────┘
+//!   wait for a place ─► working directory ─► environment ─► launch ─► ship logs ─► ended ─► collect ─► say the end
+//!          │                   │                  │            │                                          ▲
+//!          └───────────────────┴── stop, failure ─┴────────────┴──────────────────────────────────────────┘
 //! ```
 //!
 //! Whatever happens, an attempt ends with exactly one update of a terminal state, which is said until it is stored.
@@ -122,10 +122,8 @@ fn say(agent: &Agent, id: AttemptId, state: TaskState, reason: Reason, detail: &
 async fn live(agent: &Arc<Agent>, job: &Arc<Job>, id: AttemptId, stop: &CancellationToken) -> End {
     const BEFORE_START: &str = "canceled before it started";
     let share = agent.config.share_of(job.spec.scheduling.resources);
-    let slot = tokio::select! {
-        biased;
-        () = stop.cancelled() => return End::canceled(BEFORE_START),
-        slot = Arc::clone(&agent.slots).acquire_many_owned(share) => slot,
+    let Some(place) = stop.run_until_cancelled(agent.places.take(share)).await else {
+        return End::canceled(BEFORE_START);
     };
     let Some(workdir) = stop.run_until_cancelled(prepare_workdir(agent, job, id)).await else {
         return End::canceled(BEFORE_START);
@@ -160,7 +158,7 @@ async fn live(agent: &Arc<Agent>, job: &Arc<Job>, id: AttemptId, stop: &Cancella
     let record = watch(agent, job, id, running, stop).await;
     drop(environment);
     let end = finalize(agent, job, id, Some(workdir), &record).await;
-    drop(slot);
+    drop(place);
     end
 }
 

@@ -11,6 +11,7 @@
 //! - [`held`]: the attempts that this agent answers for, until the controller has stored their ends.
 //! - [`attempt`]: the life of one attempt, from assignment to end.
 //! - [`job`]: what the attempts at one job share.
+//! - [`places`]: how many may run at a time.
 //! - [`sharing`]: what changes when jobs run as users of their own.
 //! - [`workdirs`]: the directories jobs run in, kept and made clean again between jobs.
 //! - [`mod@join`]: becoming a node of a controller elsewhere; [`renewal`]: staying one.
@@ -28,6 +29,7 @@ mod inventory;
 mod job;
 mod join;
 mod outputs;
+mod places;
 mod renewal;
 mod session;
 mod sharing;
@@ -45,7 +47,6 @@ use haul_launcher::{
     AttemptHandle, Found, Launcher, LauncherConfig, LauncherHandle, Remote, SupervisorProgram,
 };
 use haul_types::{ByteSize, Labels, NodeName, Resources};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -56,6 +57,7 @@ pub use crate::renewal::{NodeIdentity, RenewError};
 use crate::held::Held;
 use crate::inventory::Identity;
 use crate::job::Jobs;
+use crate::places::Places;
 use crate::shipper::Shipper;
 use crate::workdirs::Workdirs;
 
@@ -152,8 +154,7 @@ struct Agent {
     held: Arc<Held>,
     shipper: Shipper,
     identity: Identity,
-    /// Thousandths of processors.
-    slots: Arc<Semaphore>,
+    places: Places,
     tasks: TaskTracker,
 }
 
@@ -163,7 +164,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// Runs an agent until `shutdown`, or until a private one is of no more use. Jobs go on without it. `node` is who it is to
 /// a controller that it joined; its certificate is kept renewed.
 pub async fn run(
-    mut config: AgentConfig,
+    config: AgentConfig,
     node: Option<NodeIdentity>,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
@@ -175,7 +176,7 @@ pub async fn run(
         return Err(RunError::AlreadyRunning(config.state_dir));
     }
     let identity = Identity::of(&config.state_dir).map_err(state_error(config.state_dir.join("instance")))?;
-    let (launcher, found) = open_launcher(&mut config).await?;
+    let (launcher, found) = open_launcher(&config).await?;
     let sharing = config.launcher.is_some();
     if sharing {
         sharing::open_up(&config).map_err(state_error(config.state_dir.clone()))?;
@@ -196,7 +197,7 @@ pub async fn run(
         tasks.spawn(node.keep_renewed(client.clone(), shutdown.clone()));
     }
     let agent = Arc::new(Agent {
-        slots: Arc::new(Semaphore::new(config.millis() as usize)),
+        places: Places::new(config.millis(), launcher.slots()),
         config,
         client,
         launcher,
@@ -217,9 +218,9 @@ pub async fn run(
     Ok(())
 }
 
-/// The launcher in this process, or the one of its own; with that the number of slots is bounded by its users.
+/// The launcher in this process, or the one of its own.
 async fn open_launcher(
-    config: &mut AgentConfig,
+    config: &AgentConfig,
 ) -> Result<(LauncherHandle, Vec<Found<AttemptHandle>>), RunError> {
     let opened = if let Some(socket) = &config.launcher {
         LauncherHandle::there(Remote::connect(socket).await.map_err(RunError::Connect)?)
@@ -239,10 +240,10 @@ async fn open_launcher(
         && slots < config.slots
     {
         tracing::warn!(
-            slots,
-            "fewer tasks at a time than asked for: the launcher has no more users for jobs"
+            users = slots,
+            processors = config.slots,
+            "the launcher has fewer users for jobs than there are processors: start it with more --job-uids"
         );
-        config.slots = slots;
     }
     tracing::info!(limits = %opened.0.enforced(), "the launcher is there");
     Ok(opened)

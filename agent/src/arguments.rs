@@ -15,7 +15,8 @@ use haul_types::{ByteSize, NodeName};
     after_help = "\
 Examples:
   haul-agent join haul1.…                  once: become a node of the controller that the token names
-  haul-agent                               run jobs for it"
+  haul-agent                               run jobs for it
+  haul-agent check                         look whether all that it needs is there"
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -28,6 +29,9 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Become a node of a controller, by a token that an admin made with `haul token create --role agent`.
     Join(Join),
+    /// Look whether all that the agent needs is there: its certificate, the controller, the launcher, room on the disk.
+    /// Takes the flags that the agent is started with. An agent that runs notices nothing.
+    Check(Serve),
 }
 
 #[derive(Debug, Args)]

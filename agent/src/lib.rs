@@ -14,6 +14,7 @@
 //! - [`places`]: how many may run at a time.
 //! - [`sharing`]: what changes when jobs run as users of their own.
 //! - [`workdirs`]: the directories jobs run in, kept and made clean again between jobs.
+//! - [`mod@check`]: whether all that it needs is there.
 //! - [`mod@join`]: becoming a node of a controller elsewhere; [`renewal`]: staying one.
 //! - [`shipper`]: what attempts write, on its way to the controller.
 //!
@@ -22,6 +23,7 @@
 
 mod adoption;
 mod attempt;
+mod check;
 mod environments;
 mod file;
 mod held;
@@ -50,6 +52,7 @@ use haul_types::{ByteSize, Labels, NodeName, Resources};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use crate::check::{Check, check};
 pub use crate::file::{AgentFile, CONFIG_FILE};
 pub use crate::join::{JoinError, JoinOrder, identity_dir, join};
 pub use crate::renewal::{NodeIdentity, RenewError};

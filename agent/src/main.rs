@@ -1,6 +1,6 @@
 //! `haul-agent`: runs jobs on this machine, for a controller.
 //!
-//! Exit codes: 0 after SIGINT or SIGTERM (jobs go on), 1 when it cannot run or join, 2 for
+//! Exit codes: 0 after SIGINT or SIGTERM (jobs go on), 1 when it cannot run or join, or `check` finds something, 2 for
 //! arguments that make no sense or a machine that has not joined, 75 when another agent uses the state directory.
 
 mod arguments;
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser as _;
-use haul_agent::{AgentConfig, AgentFile, CONFIG_FILE, JoinOrder, NodeIdentity, RunError};
+use haul_agent::{AgentConfig, AgentFile, CONFIG_FILE, Check, JoinOrder, NodeIdentity, RunError};
 use haul_client::{Client, Endpoint};
 use haul_daemon::Acting;
 use haul_identity::{NodeCertificate, Token, Trust, agent_config, client_config, controller_name};
@@ -30,6 +30,11 @@ fn main() -> ExitCode {
     haul_daemon::log_to_stderr();
     let outcome = match arguments.command {
         Some(Command::Join(join)) => join_controller(join),
+        Some(Command::Check(serve)) => match check(serve) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
         None => match settings(arguments.serve) {
             Ok((config, node)) => run(config, node),
             Err(error) => {
@@ -53,6 +58,36 @@ async fn run(config: AgentConfig, node: Option<NodeIdentity>) -> Result<(), Box<
     let shutdown = haul_daemon::shutdown_on_signals()?;
     haul_agent::run(config, node, shutdown).await?;
     Ok(())
+}
+
+/// Prints what was looked at, and whether all is well. Root looks as the agent's own user, whom alone the launcher serves.
+fn check(flags: Serve) -> Result<bool, Box<dyn Error>> {
+    let state_dir = flags.state_dir.clone().map_or_else(usual_state_dir, Ok)?;
+    haul_daemon::become_owner(&state_dir)
+        .map_err(|error| format!("cannot become the owner of {}: {error}", state_dir.display()))?;
+    // Who root was still decides where that is.
+    let flags = Serve {
+        state_dir: Some(state_dir),
+        ..flags
+    };
+    let (config, node) = settings(flags)?;
+    let checks = look(&config, node.as_ref());
+    for check in &checks {
+        let (word, found) = match &check.found {
+            Ok(found) => ("ok", found),
+            Err(found) => ("bad", found),
+        };
+        println!("{word:<3} {:<12} {found}", check.name);
+        if let Some(help) = &check.help {
+            println!("{:17}help: {help}", "");
+        }
+    }
+    Ok(checks.iter().all(|check| check.found.is_ok()))
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn look(config: &AgentConfig, node: Option<&NodeIdentity>) -> Vec<Check> {
+    haul_agent::check(config, node).await
 }
 
 /// Root joins as whoever the state directory belongs to: the agent's own user, who reads what is kept.

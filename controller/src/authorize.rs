@@ -63,7 +63,8 @@ pub(crate) const fn rule(rpc: Rpc) -> Rule {
     match rpc {
         Rpc::IdentityJoin => Anybody,
         Rpc::IdentityRenew => Renewal,
-        Rpc::IdentityGetCaller | Rpc::IdentityGetAuthorities => User(Viewer),
+        Rpc::IdentityGetCaller => NodeOrUser(Viewer),
+        Rpc::IdentityGetAuthorities => User(Viewer),
         Rpc::IdentityCreateToken
         | Rpc::IdentityListTokens
         | Rpc::IdentityRevokeToken

@@ -140,8 +140,11 @@ impl IdentityService for IdentityCalls {
             Principal::User {
                 name, role, target, ..
             } => (name, role, target),
-            Principal::Node { .. } | Principal::ExpiredNode { .. } | Principal::Anonymous => {
-                return Err(Status::permission_denied("only users ask who they are"));
+            Principal::Node { name, .. } => (name.to_string(), Role::Agent, None),
+            Principal::ExpiredNode { .. } | Principal::Anonymous => {
+                return Err(Status::permission_denied(
+                    "who is unknown does not ask who that is",
+                ));
             }
         };
         Ok(Response::new(v1::GetCallerResponse {

@@ -78,15 +78,17 @@ impl Context {
 
     /// Whether commands go to this user's private controller.
     pub(crate) fn is_local(&self) -> Result<bool, Failure> {
-        Ok(matches!(
-            contexts::choose(&self.wishes, &self.contexts()?)?,
-            Chosen::Local
-        ))
+        Ok(matches!(self.chosen()?, Chosen::Local))
+    }
+
+    /// The controller that is meant.
+    pub(crate) fn chosen(&self) -> Result<Chosen, Failure> {
+        Ok(contexts::choose(&self.wishes, &self.contexts()?)?)
     }
 
     /// A connection to the controller that is meant; the private one is started if need be.
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
-        match contexts::choose(&self.wishes, &self.contexts()?)? {
+        match self.chosen()? {
             Chosen::Local => Ok(self.local()?.connect().await?),
             Chosen::Shared {
                 name,

@@ -20,7 +20,7 @@ use haul_types::Role;
 
 pub(crate) use file::ContextFile;
 pub use file::StoreError;
-pub(crate) use reach::{authorities, connect, refresh};
+pub(crate) use reach::{authorities, connect, dialer, refresh};
 
 /// How often a controller is asked whom to trust: a change of its authority takes more than a week, so whoever uses it
 /// once in that time learns of the next one.

@@ -31,7 +31,7 @@ pub(crate) use events::sums;
 pub use fleet::{NodeReport, NodesReport, TargetReport, TargetsReport};
 pub use job::JobReport;
 pub use jobs::JobsReport;
-pub use machine::{Check, DoctorReport, LocalReport, VersionReport};
+pub use machine::{DoctorReport, LocalReport, VersionReport};
 pub use outputs::{FetchedReport, OutputsReport};
 
 use crate::failure::Failure;

@@ -54,7 +54,7 @@ pub use launcher::{
 pub use order::{
     AttemptOrder, Boot, ExitRecord, Limits, MilliCpus, Outcome, StartStep, StopReason, Stopped, Usage,
 };
-pub use remote::{ConnectError, Remote, RemoteAttempt};
+pub use remote::{ConnectError, Looked, Remote, RemoteAttempt, look};
 
 /// An error with its causes, in one line.
 fn words(error: &dyn std::error::Error) -> String {

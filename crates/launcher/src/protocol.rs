@@ -33,6 +33,8 @@ pub(crate) enum ToLauncher {
         #[serde(with = "octets::one")]
         workdir: PathBuf,
     },
+    /// First, instead of a hello: what is there to see. Answered by a welcome, and the agent that is connected stays.
+    Look { version: u32 },
 }
 
 /// From the launcher.

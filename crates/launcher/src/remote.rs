@@ -53,6 +53,24 @@ pub struct Remote {
     _ends: DropGuard,
 }
 
+/// What a launcher has to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Looked {
+    /// Attempts that may run at a time.
+    pub users: u32,
+    /// What can be limited there.
+    pub enforced: Enforced,
+}
+
+/// Asks a launcher of its own what it has to give. The agent that is connected to it notices nothing.
+pub async fn look(socket: &Path) -> Result<Looked, ConnectError> {
+    let welcome = session::look(socket).await?;
+    Ok(Looked {
+        users: welcome.users,
+        enforced: welcome.enforced,
+    })
+}
+
 /// What the parts of this side share.
 #[derive(Debug)]
 struct Shared {

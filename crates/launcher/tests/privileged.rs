@@ -345,6 +345,27 @@ async fn either_side_restarts_and_no_attempt_notices() {
     drop(running);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_looks_takes_no_agents_place() {
+    let Some(machine) = Machine::new() else { return };
+    let _serving = machine.serve();
+    let (launcher, _) = machine.connect().await;
+    let workdir = machine.workdir(1);
+    let order = machine.order(1, &workdir, "echo on; exec sleep 600");
+    let mut running = launcher.start(order, &workdir).await.unwrap();
+    let looked = haul_launcher::look(&machine.socket()).await.unwrap();
+    assert_eq!(
+        (Some(looked.users), looked.enforced),
+        (launcher.slots(), launcher.enforced())
+    );
+    // What is told to who is connected comes to the one that was.
+    running.stop(StopReason::Canceled);
+    let ended = tokio::time::timeout(Duration::from_secs(20), running.ended());
+    assert!(ended.await.is_ok());
+    let nobody = haul_launcher::look(&machine.path("nobody")).await;
+    assert!(matches!(nobody, Err(ConnectError::Reach { .. })), "{nobody:?}");
+}
+
 fn make_fifo(path: &Path) {
     let made = Command::new("mkfifo").args(["-m", "666"]).arg(path).status();
     assert!(made.unwrap().success());

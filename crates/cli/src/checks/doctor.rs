@@ -1,32 +1,55 @@
-//! `haul doctor`: whether everything that jobs need is there.
+//! `haul doctor`: whether everything that jobs need is there, here and at the controller that commands go to.
 
-use std::path::Path;
+use haul_agent::Check;
+use haul_types::NodeState;
 
-use haul_types::{ByteSize, NodeState};
-
+use super::shared;
 use super::version::BUILD;
 use crate::context::Context;
+use crate::contexts::Chosen;
 use crate::exit::{self, Exit};
 use crate::failure::Failure;
 use crate::local::{Local, LocalError};
-use crate::output::{Check, DoctorReport};
+use crate::output::DoctorReport;
 use crate::run::find_on_path;
 
-/// Less free space than this, and something will fail soon.
-const LITTLE: u64 = 1 << 30;
+const HELP_FOR_SPACE: &str = "free some space: `haul rm JOB`, `haul env prune`";
 
 pub(crate) async fn doctor(context: &mut Context) -> Result<Exit, Failure> {
     let local = context.local()?;
+    let chosen = context.chosen();
     let mut checks = vec![directories(&local)];
-    if checks.iter().all(|check| check.found.is_ok()) {
-        checks.push(space("state", local.state()));
-        checks.push(space("cache", local.cache()));
-        checks.extend(controller(&local).await);
+    let usable = checks.iter().all(|check| check.found.is_ok());
+    if usable {
+        checks.push(Check::space("state", local.state(), HELP_FOR_SPACE));
+        checks.push(Check::space("cache", local.cache(), HELP_FOR_SPACE));
+    }
+    // Jobs run on this machine only if the controller is the private one.
+    let is_local = matches!(chosen, Ok(Chosen::Local));
+    match chosen {
+        Ok(Chosen::Local) if usable => checks.extend(controller(&local).await),
+        Ok(Chosen::Local) => {}
+        Ok(Chosen::Shared {
+            name,
+            addresses,
+            trust,
+            secret,
+            ..
+        }) => {
+            let named = format!("{name}, at {}", addresses.join(", "));
+            checks.push(Check::good("context", named));
+            checks.extend(shared::controller(&addresses, trust, &secret).await);
+        }
+        Err(failure) => checks.push(Check::bad(
+            "context",
+            failure.what(),
+            failure.advice().map(str::to_owned),
+        )),
     }
     checks.push(program(
         "python3",
         "install Python 3, or name one by --python",
-        true,
+        is_local,
     ));
     checks.push(program(
         "uv",
@@ -61,21 +84,6 @@ fn directories(local: &Local) -> Check {
             Err(error) => Err(with_source(&error)),
         },
     }
-}
-
-fn space(name: &'static str, path: &Path) -> Check {
-    let found = match rustix::fs::statvfs(path) {
-        Ok(system) => {
-            let free = system.f_bavail.saturating_mul(system.f_frsize);
-            let text = format!("{} free at {}", ByteSize(free), path.display());
-            if free < LITTLE { Err(text) } else { Ok(text) }
-        }
-        Err(error) => Err(format!("{}: {error}", path.display())),
-    };
-    let help = found
-        .is_err()
-        .then(|| "free some space: `haul rm JOB`, `haul env prune`".to_owned());
-    Check { name, found, help }
 }
 
 async fn controller(local: &Local) -> Vec<Check> {
@@ -125,7 +133,7 @@ async fn controller(local: &Local) -> Vec<Check> {
     checks
 }
 
-fn is_connected(node: &haul_client::Node) -> bool {
+pub(super) fn is_connected(node: &haul_client::Node) -> bool {
     node.state != NodeState::Unreachable
 }
 
@@ -148,7 +156,7 @@ fn program(name: &'static str, help: &str, needed: bool) -> Check {
     }
 }
 
-fn with_source(error: &dyn std::error::Error) -> String {
+pub(super) fn with_source(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),

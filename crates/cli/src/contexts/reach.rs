@@ -56,7 +56,7 @@ pub(crate) async fn refresh(client: &Client, name: &str, store: &ContextFile) {
     }
 }
 
-/// A connection to a shared controller.
+/// A connection to a shared controller. One that does not answer is nobody's to start: it is an error.
 pub(crate) async fn connect(addresses: &[String], trust: Trust, secret: &Secret) -> Result<Client, Failure> {
     let dialer = dialer(addresses, trust)?;
     let client = Client::connect(Arc::new(dialer)).await?;

@@ -1,6 +1,7 @@
 //! The installation: controller, checks, version.
 
 use anstyle::AnsiColor;
+use haul_agent::Check;
 use haul_client::Controller;
 use serde_json::{Value, json};
 
@@ -68,17 +69,6 @@ impl Report for LocalReport<'_> {
         };
         format!("{word}\n")
     }
-}
-
-/// One thing that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// What.
-    pub name: &'static str,
-    /// How it is; an error when jobs would suffer.
-    pub found: Result<String, String>,
-    /// What to do about it.
-    pub help: Option<String>,
 }
 
 /// `haul doctor`.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use haul_types::AttemptId;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::service::Shared;
 use crate::frame;
-use crate::protocol::{FromLauncher, ToLauncher, VERSION};
+use crate::protocol::{FromLauncher, Standing, ToLauncher, VERSION};
 use crate::reader::Reader;
 
 impl Shared {
@@ -23,8 +24,10 @@ impl Shared {
         }
         let (reading, mut writing) = stream.into_split();
         let mut reader = Reader::new(reading);
-        let Some(ToLauncher::Hello { version }) = reader.receive().await else {
-            return;
+        let (version, stays) = match reader.receive().await {
+            Some(ToLauncher::Hello { version }) => (version, true),
+            Some(ToLauncher::Look { version }) => (version, false),
+            _ => return,
         };
         if version != VERSION {
             let why = format!(
@@ -33,16 +36,14 @@ impl Shared {
             let _ = send(&mut writing, &FromLauncher::Refused { why }).await;
             return;
         }
+        if !stays {
+            let _ = send(&mut writing, &self.welcome(Vec::new())).await;
+            return;
+        }
         let (welcome, news, cut) = {
             let mut state = self.state();
             let (news, cut) = state.peers.welcome();
-            let welcome = FromLauncher::Welcome {
-                version: VERSION,
-                users: self.config.users.count(),
-                enforced: self.enforced,
-                attempts: state.table.standings(),
-            };
-            (welcome, news, cut)
+            (self.welcome(state.table.standings()), news, cut)
         };
         if send(&mut writing, &welcome).await.is_err() {
             return;
@@ -52,6 +53,15 @@ impl Shared {
             () = speak(&mut writing, news) => {}
             () = cut.cancelled() => {}
             () = shutdown.cancelled() => {}
+        }
+    }
+
+    fn welcome(&self, attempts: Vec<(AttemptId, Standing)>) -> FromLauncher {
+        FromLauncher::Welcome {
+            version: VERSION,
+            users: self.config.users.count(),
+            enforced: self.enforced,
+            attempts,
         }
     }
 
@@ -67,7 +77,7 @@ impl Shared {
                 ToLauncher::Stop { attempt, why } => self.state().table.stop(attempt, why),
                 ToLauncher::Acknowledge { attempt } => self.acknowledge(attempt),
                 // Once is enough.
-                ToLauncher::Hello { .. } => return,
+                ToLauncher::Hello { .. } | ToLauncher::Look { .. } => return,
             }
         }
     }

@@ -35,6 +35,16 @@ pub(super) struct Welcome {
 
 /// Connects, and hears the welcome.
 pub(super) async fn connect(socket: &Path) -> Result<(Session, Welcome), ConnectError> {
+    greet(socket, &ToLauncher::Hello { version: VERSION }).await
+}
+
+/// Hears the welcome of an agent, without being one.
+pub(super) async fn look(socket: &Path) -> Result<Welcome, ConnectError> {
+    let looked = greet(socket, &ToLauncher::Look { version: VERSION }).await?;
+    Ok(looked.1)
+}
+
+async fn greet(socket: &Path, first: &ToLauncher) -> Result<(Session, Welcome), ConnectError> {
     let reach = |source| ConnectError::Reach {
         path: socket.to_owned(),
         source,
@@ -43,7 +53,7 @@ pub(super) async fn connect(socket: &Path) -> Result<(Session, Welcome), Connect
     let (reading, mut writing) = stream.into_split();
     let mut reader = Reader::new(reading);
     // It closes the connection before it has read this, if it does not want this user.
-    let _ = send(&mut writing, &ToLauncher::Hello { version: VERSION }).await;
+    let _ = send(&mut writing, first).await;
     match reader.receive().await {
         Some(FromLauncher::Welcome {
             version: VERSION,

@@ -129,10 +129,18 @@ pub(crate) fn remote(
 }
 
 /// Listens on `path`, in place of whatever dead socket is there. The caller holds the lock of the state directory, so
-/// no living controller can be behind it.
+/// no living controller of that directory can be behind it; one of another directory keeps it.
 pub(crate) fn unix(path: &Path) -> io::Result<impl Stream<Item = io::Result<Incoming>> + use<>> {
     match std::fs::symlink_metadata(path) {
-        Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
+        Ok(found) if found.file_type().is_socket() => {
+            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                return Err(io::Error::new(
+                    io::ErrorKind::AddrInUse,
+                    "another controller listens there: stop it, or give this one a socket of its own",
+                ));
+            }
+            std::fs::remove_file(path)?;
+        }
         Ok(_) => {
             return Err(io::Error::new(
                 io::ErrorKind::AlreadyExists,
@@ -170,4 +178,22 @@ pub(crate) fn unix(path: &Path) -> io::Result<impl Stream<Item = io::Result<Inco
         future::ready(accepted)
     };
     Ok(UnixListenerStream::new(listener).filter_map(ours))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_socket_is_replaced_and_a_living_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        drop(UnixListener::bind(&path).unwrap());
+        let first = unix(&path).unwrap();
+        let refused = unix(&path).map(drop).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        assert!(UnixStream::connect(&path).await.is_ok(), "the first has it still");
+        drop(first);
+        assert!(unix(&path).is_ok());
+    }
 }

@@ -61,6 +61,81 @@ fn a_socket_that_nobody_serves_is_in_nobodys_way() {
 }
 
 #[test]
+fn none_is_started_in_place_of_another_one_that_does_not_answer() {
+    let home = Home::new();
+    // The socket of some service, which is down: its directory has gone with it.
+    let service = home.path("service");
+    let link = home.path("run/haul");
+    std::os::unix::fs::symlink(&service, &link).unwrap();
+    let refused = |words: &[&str]| {
+        let failed = home.run(words).expect_code(2);
+        assert!(
+            failed.err().contains(&format!("{}", service.display())),
+            "{}",
+            failed.err()
+        );
+        assert!(failed.err().contains("remove the link"), "{}", failed.err());
+    };
+    refused(&["jobs"]);
+    std::fs::create_dir(&service).unwrap();
+    refused(&["run", "--", "true"]);
+    // Or the socket alone is a link.
+    std::fs::remove_file(&link).unwrap();
+    std::fs::create_dir(&link).unwrap();
+    std::os::unix::fs::symlink(&service, link.join("controller.sock")).unwrap();
+    refused(&["jobs"]);
+    assert_eq!(home.processes(), []);
+    std::fs::remove_dir_all(&link).unwrap();
+    home.run(["run", "--", "true"]).ok();
+}
+
+/// A token of a controller that nobody ever reaches: its port is one that no program listens on.
+fn token_of_nobody() -> String {
+    let addresses = vec!["127.0.0.1:1".parse().unwrap()];
+    let pin = haul_identity::Pin::from_bytes([7; 32]);
+    let token = haul_identity::Token::new(haul_types::Role::Submitter, addresses, pin);
+    token.unwrap().reveal()
+}
+
+#[test]
+fn none_is_started_in_place_of_a_shared_one_that_is_down() {
+    let home = Home::new().with("HAUL_TOKEN", token_of_nobody());
+    for words in [
+        &["jobs"][..],
+        &["run", "--", "true"],
+        &["node", "ls"],
+        &["wait", "last"],
+    ] {
+        let failed = home.run(words);
+        assert_ne!(failed.code(), 0, "{words:?}");
+        assert!(failed.err().contains("127.0.0.1:1"), "{}", failed.err());
+    }
+    let looked = home.run(["doctor", "--json"]).expect_code(125);
+    let said = looked.json();
+    let check = |name: &str| {
+        let mut checks = said["checks"].as_array().unwrap().iter();
+        checks
+            .find(|check| check["name"] == name)
+            .cloned()
+            .unwrap_or_default()
+    };
+    assert_eq!(said["ok"], false);
+    assert_eq!(
+        (&check("directories")["ok"], &check("context")["ok"]),
+        (&true.into(), &true.into())
+    );
+    assert_eq!(check("network")["ok"], false);
+    assert!(
+        check("network")["found"]
+            .as_str()
+            .unwrap()
+            .contains("127.0.0.1:1")
+    );
+    assert!(check("token").is_null() && check("agent").is_null(), "{said}");
+    assert_eq!(home.processes(), []);
+}
+
+#[test]
 fn stop_leaves_jobs_alone() {
     let home = Home::new();
     let id = home.detach(["--", "sh", "-c", "sleep 1; echo end; exit 2"]);

@@ -13,6 +13,9 @@
 //!   its own words are the error
 //! ```
 //!
+//! None is started where the socket or its directory is a link: whoever made it means another controller than this one,
+//! and that one's jobs are not here.
+//!
 //! Every directory is the user's own and closed to others; one that is not is refused. Peers are checked by uid on
 //! both sides.
 
@@ -74,6 +77,14 @@ pub enum LocalError {
     /// Someone else's process answers.
     #[error(transparent)]
     Dial(#[from] DialError),
+    /// The socket is somebody's choice: a link leads to it, and nobody answers.
+    #[error("nobody answers at {}, to which {} is a link", leads_to.display(), link.display())]
+    Elsewhere {
+        /// The link.
+        link: PathBuf,
+        /// Where it leads.
+        leads_to: PathBuf,
+    },
     /// The controller could not be started.
     #[error("cannot start the controller")]
     Spawn(#[source] io::Error),
@@ -108,6 +119,10 @@ impl LocalError {
                 Some("remove it, or name another place by XDG_RUNTIME_DIR or XDG_STATE_HOME")
             }
             Self::SocketPath { .. } => Some("name a shorter directory by XDG_RUNTIME_DIR or XDG_STATE_HOME"),
+            Self::Elsewhere { .. } => Some(
+                "start the controller that listens there, or remove the link: a controller of your own would take that \
+                 one's place",
+            ),
             Self::Dial(_) => Some("`haul local status` says what is there"),
             Self::Spawn(_) => None,
         }
@@ -134,6 +149,7 @@ impl Local {
         if let Some(stream) = self.answered().await? {
             return Ok(stream);
         }
+        self.must_be_here()?;
         self.make_directories()?;
         let start = self.clone();
         let _lock = tokio::task::spawn_blocking(move || start.lock_start())

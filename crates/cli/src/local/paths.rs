@@ -129,6 +129,20 @@ impl Local {
         Ok(())
     }
 
+    /// Refuses where a link leads away to a socket of somebody's choice.
+    pub(super) fn must_be_here(&self) -> Result<(), LocalError> {
+        let led_away = [self.socket.parent().unwrap_or(Path::new("/")), &self.socket]
+            .into_iter()
+            .find_map(|path| Some((path, std::fs::read_link(path).ok()?)));
+        match led_away {
+            Some((link, leads_to)) => Err(LocalError::Elsewhere {
+                link: link.to_owned(),
+                leads_to,
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// Takes the lock that lets one process at a time start the controller; waits for it.
     pub(super) fn lock_start(&self) -> Result<File, LocalError> {
         self.lock("start.lock", false)

@@ -31,6 +31,15 @@ const RIGHTS: [&str; 12] = [
     "--detach",
 ];
 
+/// Where the controller is.
+pub(crate) const ADDRESS: &str = "127.0.0.1:7070";
+/// How it is called by those who have logged in to it.
+pub(crate) const CONTEXT: &str = "127.0.0.1";
+/// Whose jobs they are.
+pub(crate) const USER: &str = "alice";
+/// Somebody else who may submit jobs.
+pub(crate) const OTHER_USER: &str = "bob";
+
 /// How long systemd may take to listen.
 const LISTENS_WITHIN: Duration = Duration::from_secs(60);
 /// How soon it is asked again until then.
@@ -74,7 +83,8 @@ impl Machine {
         Ok(machine)
     }
 
-    /// Installs the services from `deploy/`, and a user who has a project.
+    /// Installs the services from `deploy/`, as an administrator does: a controller made, this machine joined to it, and
+    /// two users who have tokens. All of it goes over TLS, on the machine's own loopback.
     fn install(&self) {
         self.wait_until_up();
         let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
@@ -88,20 +98,33 @@ impl Machine {
             let to = format!("{}:{to}", self.container);
             succeed(self.docker.command(&["cp"]).arg(from).arg(to));
         }
-        // Controller, agent and user meet on a Unix socket here, and are one user for it.
-        self.root(
-            "mkdir -p /etc/systemd/system/haul-controller.service.d /srv/project /srv/cli/home
-            printf '[Service]\\nUser=haul-agent\\nGroup=haul-agent\\n' \\
-                > /etc/systemd/system/haul-controller.service.d/user.conf
-            systemd-sysusers
+        self.root(&format!(
+            "systemd-sysusers
             systemd-tmpfiles --create
-            ln -s /run/haul-controller /srv/cli/haul
-            chown -R haul-agent /srv/project /srv/cli
-            chmod 700 /srv/cli
             systemctl daemon-reload
-            systemctl enable --now haul-controller haul-launcher haul-agent",
-        );
+            haul-controller init --state-dir /var/lib/haul-controller --address {ADDRESS} > /root/admin
+            systemctl enable --now haul-controller"
+        ));
         self.wait_for_controller();
+        self.root("haul login --token-file /root/admin");
+        self.root(
+            "haul token create --role agent > /root/used
+            haul-agent join - < /root/used
+            systemctl enable --now haul-launcher haul-agent",
+        );
+        for (user, role) in [(USER, "submitter"), (OTHER_USER, "submitter")] {
+            self.root(&format!(
+                "useradd --create-home --home-dir /srv/{user} {user}
+                mkdir /srv/{user}/project
+                haul token create --role {role} --name {user} > /srv/{user}/token
+                chown -R {user} /srv/{user}"
+            ));
+            let token = format!("/srv/{user}/token");
+            succeed(
+                self.command_of(user, &["haul", "login", "--token-file"])
+                    .arg(token),
+            );
+        }
     }
 
     /// Until systemd listens there is nobody to ask; from then on it tells.
@@ -119,9 +142,12 @@ impl Machine {
         assert!(state == "running", "{state}{}", self.failed());
     }
 
-    /// Its socket's directory comes and goes with it. `haul` would start a controller of its own where none listens.
-    fn wait_for_controller(&self) {
-        self.root("until test -S /run/haul-controller/controller.sock; do sleep 0.05; done");
+    /// Until it listens, commands would say that it does not.
+    pub(crate) fn wait_for_controller(&self) {
+        let (host, port) = ADDRESS.rsplit_once(':').expect("it has a port");
+        self.root(&format!(
+            "timeout 60 bash -c 'until 2>/dev/null : < /dev/tcp/{host}/{port}; do sleep 0.05; done'"
+        ));
     }
 
     /// Kills a service, and starts it in order right away.
@@ -144,14 +170,13 @@ impl Machine {
         text(&succeed(&mut command))
     }
 
-    /// A command of the user's.
-    fn user_command(&self, words: &[&str]) -> Command {
+    /// A command of a user's.
+    fn command_of(&self, user: &str, words: &[&str]) -> Command {
         let mut command = self.docker.command(&[
             "exec",
-            "--user=haul-agent",
-            "--workdir=/srv/project",
-            "--env=XDG_RUNTIME_DIR=/srv/cli",
-            "--env=HOME=/srv/cli/home",
+            &format!("--user={user}"),
+            &format!("--workdir=/srv/{user}/project"),
+            &format!("--env=HOME=/srv/{user}"),
             &self.container,
             // Ends also the process in the container, which nobody else would.
             "timeout",
@@ -161,9 +186,14 @@ impl Machine {
         command
     }
 
-    /// Runs `haul` to its end.
+    /// Runs `haul` to its end, as the user.
     pub(crate) fn haul(&self, words: &[&str]) -> (Option<i32>, String) {
-        let output = run(self.user_command(&["haul"]).args(words));
+        self.haul_of(USER, words)
+    }
+
+    /// Runs `haul` to its end, as one of the users.
+    pub(crate) fn haul_of(&self, user: &str, words: &[&str]) -> (Option<i32>, String) {
+        let output = run(self.command_of(user, &["haul"]).args(words));
         let said = String::from_utf8_lossy(&output.stderr);
         eprintln!("haul {words:?}: {:?}\n{}{said}", output.status, text(&output));
         (output.status.code(), text(&output))
@@ -174,11 +204,10 @@ impl Machine {
         let (code, id) = self.haul(&["run", "--quiet", "--detach", "--", "sh", "-c", script]);
         assert_eq!(code, Some(0), "{}", self.root("journalctl --no-pager --lines=50"));
         let id = id.trim().to_owned();
-        // None of it is left afterwards: a `haul` that loses its controller starts one of its own.
         let follow = format!(
-            "rm -f /srv/cli/said; mkfifo /srv/cli/said; haul logs -f {id} >/srv/cli/said & head -n 1 /srv/cli/said; kill $!; wait"
+            "rm -f ~/said; mkfifo ~/said; haul logs -f {id} >~/said & head -n 1 ~/said; kill $!; wait"
         );
-        let mut following = self.user_command(&["sh", "-c", &follow]);
+        let mut following = self.command_of(USER, &["sh", "-c", &follow]);
         assert_eq!(text(&run(&mut following)), "up\n", "{}", self.failed());
         id
     }

@@ -38,8 +38,16 @@ fn unix_ms(time: SystemTime) -> u64 {
         .map_or(0, |since| since.as_millis() as u64)
 }
 
-async fn list(environments: &Environments) -> Result<Answer, String> {
-    let found = environments.list().await.map_err(|error| words(&error))?;
+async fn list(kept: &Environments) -> Result<Answer, String> {
+    let found = kept.list().await.map_err(|error| words(&error))?;
+    let cache = kept.cache_size().await.map_err(|error| words(&error))?;
+    let caches = cache
+        .map(|bytes| v1::EnvironmentCache {
+            node: String::new(),
+            bytes: bytes.0,
+        })
+        .into_iter()
+        .collect();
     let environments = found
         .into_iter()
         .map(|it| v1::Environment {
@@ -53,7 +61,10 @@ async fn list(environments: &Environments) -> Result<Answer, String> {
             node: String::new(),
         })
         .collect();
-    Ok(Answer::List(v1::ListEnvironmentsResponse { environments }))
+    Ok(Answer::List(v1::ListEnvironmentsResponse {
+        environments,
+        caches,
+    }))
 }
 
 async fn remove(environments: &Environments, key: &str) -> Result<Answer, String> {
@@ -80,5 +91,6 @@ async fn prune(
     Ok(Answer::Prune(v1::PruneEnvironmentsResponse {
         removed: pruned.removed.iter().map(ToString::to_string).collect(),
         bytes: pruned.bytes.0,
+        cache_bytes: pruned.cache_bytes.0,
     }))
 }

@@ -34,6 +34,7 @@ fn requirements_are_built_once_and_used_again() {
         assert_eq!(ended.out(), "1.16.0 True\n", "{}", ended.err());
     }
     let list = home.json(["env", "ls"]);
+    assert!(list["caches"].is_array(), "{list}");
     let list = list["environments"].as_array().unwrap();
     assert_eq!(list.len(), 1, "{list:?}");
     assert!(list[0]["bytes"].as_u64().unwrap() > 10_000);

@@ -147,7 +147,7 @@ impl NodeService for Nodes {
         request: Request<v1::ListEnvironmentsRequest>,
     ) -> Result<Response<v1::ListEnvironmentsResponse>, Status> {
         let _call = self.engine.call();
-        let mut environments = Vec::new();
+        let (mut environments, mut caches) = (Vec::new(), Vec::new());
         for node in self.chosen(&request.get_ref().node)? {
             let query = Query::List(request.get_ref().clone());
             let Answer::List(list) = self.engine.sessions.ask(&node, query).await? else {
@@ -158,9 +158,16 @@ impl NodeService for Nodes {
                 ..it
             });
             environments.extend(here);
+            caches.extend(list.caches.into_iter().map(|it| v1::EnvironmentCache {
+                node: node.to_string(),
+                ..it
+            }));
         }
         environments.sort_by_key(|environment| std::cmp::Reverse(environment.last_used_unix_ms));
-        Ok(Response::new(v1::ListEnvironmentsResponse { environments }))
+        Ok(Response::new(v1::ListEnvironmentsResponse {
+            environments,
+            caches,
+        }))
     }
 
     async fn remove_environment(
@@ -193,6 +200,7 @@ impl NodeService for Nodes {
             };
             sum.removed.extend(pruned.removed);
             sum.bytes += pruned.bytes;
+            sum.cache_bytes += pruned.cache_bytes;
         }
         Ok(Response::new(sum))
     }

@@ -48,7 +48,7 @@ pub use identity::{
 };
 pub use jobs::{JobDetails, JobPage};
 pub use log::{LogRange, LogReader};
-pub use nodes::{Controller, Environment, Removed};
+pub use nodes::{Controller, Environment, EnvironmentCache, Environments, Removed};
 pub use send::{Gone, SendError, SendProgress, Sent};
 pub use submit::{SubmitError, Submitted};
 pub use view::{Job, Task};

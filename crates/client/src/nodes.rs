@@ -29,6 +29,24 @@ pub struct Environment {
     pub node: String,
 }
 
+/// What nodes keep to run jobs in.
+#[derive(Clone, Debug, Default)]
+pub struct Environments {
+    /// The environments, the one used last first.
+    pub environments: Vec<Environment>,
+    /// The caches that more of them are built from.
+    pub caches: Vec<EnvironmentCache>,
+}
+
+/// The cache of a node's builder.
+#[derive(Clone, Debug)]
+pub struct EnvironmentCache {
+    /// The node that keeps it.
+    pub node: String,
+    /// Its size on disk, less that of files that an environment has too.
+    pub size: ByteSize,
+}
+
 /// What removing environments came to.
 #[derive(Clone, Debug, Default)]
 pub struct Removed {
@@ -36,6 +54,8 @@ pub struct Removed {
     pub keys: Vec<String>,
     /// What that freed.
     pub freed: ByteSize,
+    /// What was freed in the builders' caches.
+    pub freed_in_caches: ByteSize,
 }
 
 /// What a controller says of itself.
@@ -58,8 +78,8 @@ pub struct Controller {
 }
 
 impl Client {
-    /// The environments that nodes keep, the one used last first.
-    pub async fn environments(&self, node: Option<&str>) -> Result<Vec<Environment>, CallError> {
+    /// The environments that nodes keep, and the caches beside them.
+    pub async fn environments(&self, node: Option<&str>) -> Result<Environments, CallError> {
         let request = v1::ListEnvironmentsRequest {
             node: node.unwrap_or_default().to_owned(),
         };
@@ -68,8 +88,17 @@ impl Client {
                 .list_environments(request.clone())
                 .await
         };
-        let environments = repeated(call).await?.into_inner().environments;
-        Ok(environments
+        let answer = repeated(call).await?.into_inner();
+        let caches = answer
+            .caches
+            .into_iter()
+            .map(|cache| EnvironmentCache {
+                node: cache.node,
+                size: ByteSize(cache.bytes),
+            })
+            .collect();
+        let environments = answer
+            .environments
             .into_iter()
             .map(|environment| Environment {
                 key: environment.key,
@@ -81,7 +110,8 @@ impl Client {
                 in_use: environment.in_use,
                 node: environment.node,
             })
-            .collect())
+            .collect();
+        Ok(Environments { environments, caches })
     }
 
     /// Removes the environment of this key, or of this unique prefix of one.
@@ -99,10 +129,11 @@ impl Client {
         Ok(Removed {
             keys: answer.removed,
             freed: ByteSize(answer.bytes),
+            freed_in_caches: ByteSize(0),
         })
     }
 
-    /// Removes environments that no job uses: those unused for so long, until what is left is at most `keep`.
+    /// Removes environments that no job uses, after what their builder keeps for others: those unused for so long, until what is left is at most `keep`.
     pub async fn prune_environments(
         &self,
         unused_for: Duration,
@@ -122,6 +153,7 @@ impl Client {
         Ok(Removed {
             keys: answer.removed,
             freed: ByteSize(answer.bytes),
+            freed_in_caches: ByteSize(answer.cache_bytes),
         })
     }
 

@@ -16,6 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::cache;
 use crate::config::EnvironmentsConfig;
 use crate::entry::{Entry, Layout, ReadyRecord, disk_usage};
 use crate::environments::blocking;
@@ -221,6 +222,11 @@ impl Executor<'_> {
             self.plan.description, self.uv.version
         );
         said(self.redactor.redact(&hello).as_bytes());
+        let path = self.layout.cache_lock();
+        let holding = cancel.run_until_cancelled(cache::hold(self.layout)).await;
+        let _cache = holding
+            .ok_or(EnvironmentError::Canceled)?
+            .map_err(EnvironmentError::disk("cannot lock", &path))?;
         for step in &self.plan.steps {
             self.step(step, said, cancel).await?;
         }

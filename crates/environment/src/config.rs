@@ -13,7 +13,7 @@ pub struct EnvironmentsConfig {
     /// locks are `flock`s.
     pub cache_dir: PathBuf,
     /// The most that environments may take together; the least recently used that nobody uses go first. None: no
-    /// limit. uv's own cache, whose files the environments share by hard links, is not counted.
+    /// limit. uv's own cache counts with them, as far as its files are in no environment, and gives way first.
     pub disk_budget: Option<ByteSize>,
     /// The uv to use. None: `$HAUL_UV`, `PATH`, the usual places below `HOME`, and at last one fetched by pip.
     pub uv: Option<PathBuf>,

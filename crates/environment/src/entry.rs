@@ -50,6 +50,11 @@ impl Layout {
         self.root.join("uv")
     }
 
+    /// Held shared by whatever runs uv in its cache, exclusively by what trims that.
+    pub(crate) fn cache_lock(&self) -> PathBuf {
+        self.locks().join("uv-cache")
+    }
+
     pub(crate) fn entry(&self, key: Digest) -> Entry {
         let name = key.to_string();
         Entry {

@@ -324,10 +324,9 @@ async fn fly(shared: Arc<Shared>, entry: Entry, planned: Planned, flight: Arc<Fl
             keep_bytes: Some(budget),
             ..PrunePolicy::default()
         };
-        let pruning = Arc::clone(&shared);
-        match blocking(move || pruning.prune(&policy)).await {
-            Ok(pruned) if !pruned.removed.is_empty() => {
-                tracing::info!(removed = pruned.removed.len(), bytes = %pruned.bytes, "environments gave way to the disk budget");
+        match Arc::clone(&shared).prune(policy).await {
+            Ok(pruned) if !pruned.removed.is_empty() || pruned.cache_bytes.0 > 0 => {
+                tracing::info!(removed = pruned.removed.len(), bytes = %pruned.bytes, cache_bytes = %pruned.cache_bytes, "environments and uv's cache gave way to the disk budget");
             }
             Ok(_) => {}
             // The environment is there; that others are too is no reason to fail.

@@ -23,6 +23,7 @@
 //! <cache>/envs/<key>/used         its time of modification is the last use
 //! <cache>/leases/<key>/           one record per named holder
 //! <cache>/locks/<key>             flock: exclusive to build and to remove, shared to use
+//! <cache>/locks/uv-cache          flock: shared to run uv, exclusive to trim its cache
 //! <cache>/tools/uv-<version>/     uv, when it had to be fetched
 //! <cache>/uv/                     uv's own cache, unless the node has set one
 //! ```
@@ -34,6 +35,7 @@
 
 mod base;
 mod build;
+mod cache;
 mod check;
 mod config;
 pub mod detect;

@@ -12,7 +12,8 @@ use crate::environments::{Environments, Shared, blocking};
 use crate::lease;
 use crate::lock;
 
-/// What to remove among what nobody uses. Unfinished builds go always.
+/// What to remove among what nobody uses. Unfinished builds go always. uv's cache gives way before any environment: it
+/// is emptied for `all` and where `keep_bytes` asks for it, and else rid of what no build can use any more.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PrunePolicy {
     /// What was not used for so long.
@@ -30,6 +31,8 @@ pub struct Pruned {
     pub removed: Vec<Digest>,
     /// Their sizes in sum; see [`EnvironmentInfo::bytes`].
     pub bytes: ByteSize,
+    /// What uv's cache takes less; see [`Environments::cache_size`].
+    pub cache_bytes: ByteSize,
 }
 
 /// One that was removed.
@@ -103,10 +106,10 @@ impl Environments {
         blocking(move || shared.remove(prefix)).await
     }
 
-    /// Removes what `policy` says, the least recently used first.
+    /// Removes what `policy` says, the least recently used first. That uv's cache is in use, or that there is no uv to
+    /// trim it, keeps no environment from going; the log says so.
     pub async fn prune(&self, policy: PrunePolicy) -> Result<Pruned, PruneError> {
-        let shared = Arc::clone(&self.shared);
-        blocking(move || shared.prune(&policy)).await
+        Arc::clone(&self.shared).prune(policy).await
     }
 }
 
@@ -136,7 +139,32 @@ impl Shared {
         }
     }
 
-    pub(crate) fn prune(&self, policy: &PrunePolicy) -> Result<Pruned, PruneError> {
+    pub(crate) async fn prune(self: Arc<Self>, mut policy: PrunePolicy) -> Result<Pruned, PruneError> {
+        let list = Arc::clone(&self);
+        let infos = blocking(move || list.infos())
+            .await
+            .map_err(|source| PruneError::List { source })?;
+        let taken = ByteSize(infos.iter().map(|info| info.bytes.0).sum());
+        let (freed, left) = match self.prune_cache(&policy, taken).await {
+            Ok(cache) => cache,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "uv's cache stays as it is"
+                );
+                // Environments need not go in the stead of what the next round takes.
+                <_>::default()
+            }
+        };
+        if let Some(keep) = &mut policy.keep_bytes {
+            keep.0 = keep.0.saturating_sub(left.0);
+        }
+        let mut pruned = blocking(move || self.prune_environments(&policy)).await?;
+        pruned.cache_bytes = freed;
+        Ok(pruned)
+    }
+
+    fn prune_environments(&self, policy: &PrunePolicy) -> Result<Pruned, PruneError> {
         let mut infos = self.infos().map_err(|source| PruneError::List { source })?;
         let mut pruned = Pruned::default();
         for info in doomed(&mut infos, policy) {

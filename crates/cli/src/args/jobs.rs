@@ -281,9 +281,9 @@ pub enum EnvCommand {
     /// Remove those that no job uses
     #[command(after_help = "\
 Examples:
-  haul env prune                         all that no job uses now
+  haul env prune                         all that no job uses now, and uv's cache
   haul env prune --unused-for 30d
-  haul env prune --keep 20GB             the least recently used, until the rest takes no more than this")]
+  haul env prune --keep 20GB             uv's cache, then the least recently used, until the rest takes no more than this")]
     Prune {
         /// Only those unused for so long
         #[arg(long, value_name = "DURATION", value_parser = parse_duration)]

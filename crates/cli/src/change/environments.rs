@@ -30,6 +30,7 @@ pub(crate) async fn environments(args: EnvArgs, context: &mut Context) -> Result
                     })?;
                 removed.keys.extend(some.keys);
                 removed.freed.0 += some.freed.0;
+                removed.freed_in_caches.0 += some.freed_in_caches.0;
             }
             context.output.report(&RemovedReport(&removed));
         }

@@ -1,6 +1,6 @@
 //! Environments.
 
-use haul_client::{Environment, Removed};
+use haul_client::{Environments, Removed};
 use serde_json::{Value, json};
 
 use super::{Drawing, Report, table};
@@ -11,15 +11,23 @@ const KEY_SHOWN: usize = 12;
 
 /// `haul env ls`.
 #[derive(Debug)]
-pub struct EnvironmentsReport<'a>(pub &'a [Environment]);
+pub struct EnvironmentsReport<'a>(pub &'a Environments);
 
 impl Report for EnvironmentsReport<'_> {
     fn people(&self, drawing: &Drawing) -> String {
-        if self.0.is_empty() {
-            return "no environments\n".to_owned();
+        // An empty cache is nothing to look at.
+        let caches: String = self
+            .0
+            .caches
+            .iter()
+            .filter(|cache| cache.size.0 > 0)
+            .map(|cache| format!("uv's cache on {}: {}\n", printable(&cache.node), cache.size))
+            .collect();
+        if self.0.environments.is_empty() {
+            return format!("no environments\n{caches}");
         }
         let mut table = table::new(["KEY", "SIZE", "LAST USED", "NODE", "MADE FROM"]);
-        for environment in self.0 {
+        for environment in &self.0.environments {
             let used = if environment.in_use {
                 "now".to_owned()
             } else {
@@ -35,12 +43,13 @@ impl Report for EnvironmentsReport<'_> {
                 printable(&environment.description).into_owned(),
             ]);
         }
-        table::text(&table)
+        table::text(&table) + &caches
     }
 
     fn json(&self) -> Value {
         let environments: Vec<Value> = self
             .0
+            .environments
             .iter()
             .map(|environment| {
                 json!({
@@ -55,11 +64,18 @@ impl Report for EnvironmentsReport<'_> {
                 })
             })
             .collect();
-        json!({ "environments": environments })
+        let caches: Vec<Value> = self
+            .0
+            .caches
+            .iter()
+            .map(|cache| json!({ "node": cache.node, "bytes": cache.size }))
+            .collect();
+        json!({ "environments": environments, "caches": caches })
     }
 
     fn quiet(&self) -> String {
         self.0
+            .environments
             .iter()
             .map(|environment| format!("{}\n", environment.key))
             .collect()
@@ -72,15 +88,21 @@ pub struct RemovedReport<'a>(pub &'a Removed);
 
 impl Report for RemovedReport<'_> {
     fn people(&self, _: &Drawing) -> String {
-        match self.0.keys.len() {
+        let cache = match self.0.freed_in_caches.0 {
+            0 => String::new(),
+            _ => format!("freed {} in uv's cache\n", self.0.freed_in_caches),
+        };
+        let environments = match self.0.keys.len() {
+            0 if !cache.is_empty() => String::new(),
             0 => "nothing to remove\n".to_owned(),
             1 => format!("removed 1 environment, {}\n", self.0.freed),
             many => format!("removed {many} environments, {}\n", self.0.freed),
-        }
+        };
+        environments + &cache
     }
 
     fn json(&self) -> Value {
-        json!({ "removed": self.0.keys, "bytes": self.0.freed })
+        json!({ "removed": self.0.keys, "bytes": self.0.freed, "cache_bytes": self.0.freed_in_caches })
     }
 
     fn quiet(&self) -> String {

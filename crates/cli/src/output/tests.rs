@@ -1,6 +1,6 @@
 //! What is printed, to the letter.
 
-use haul_client::{Environment, Job, JobDetails, Removed, Task};
+use haul_client::{Environment, EnvironmentCache, Environments, Job, JobDetails, Removed, Task};
 use haul_types::{
     ArraySpec, ByteSize, Digest, EnvironmentSpec, ExitStatus, JobId, JobSpec, Reason, TaskCounts, TaskState,
     Transition,
@@ -154,7 +154,7 @@ fn an_array() {
 
 #[test]
 fn environments() {
-    let environments = [Environment {
+    let environments = vec![Environment {
         key: "0123456789abcdef".to_owned(),
         kind: "venv".to_owned(),
         description: "requirements.txt on Python 3.11.2".to_owned(),
@@ -164,14 +164,25 @@ fn environments() {
         in_use: false,
         node: "box".to_owned(),
     }];
+    let caches = vec![EnvironmentCache {
+        node: "box".to_owned(),
+        size: ByteSize(200 << 20),
+    }];
+    let environments = Environments { environments, caches };
     let report = EnvironmentsReport(&environments);
     insta::assert_snapshot!("environments", report.people(&plain()));
     insta::assert_snapshot!("environments_json", format!("{:#}", report.json()));
     let removed = Removed {
         keys: vec!["k".to_owned()],
         freed: ByteSize(1024),
+        freed_in_caches: ByteSize(0),
     };
     insta::assert_snapshot!(RemovedReport(&removed).people(&plain()), @"removed 1 environment, 1.0 KiB");
+    let emptied = Removed {
+        freed_in_caches: ByteSize(2048),
+        ..Removed::default()
+    };
+    insta::assert_snapshot!(RemovedReport(&emptied).people(&plain()), @"freed 2.0 KiB in uv's cache");
 }
 
 #[test]

@@ -183,3 +183,79 @@ async fn the_budget_takes_the_least_recently_used() {
         "the first ({first:?}) had to go, the one just built stays"
     );
 }
+
+/// The environments of a node that has left uv's cache to Haul.
+async fn with_own_cache(cache: &std::path::Path) -> Environments {
+    let mut config = config(cache).await;
+    config.node_env.retain(|(name, _)| name != "UV_CACHE_DIR");
+    Environments::open(config).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uvs_cache_is_counted_and_emptied_and_no_environment_needs_it() {
+    let cache = tempfile::tempdir().unwrap();
+    let environments = with_own_cache(cache.path()).await;
+    let job = job(&[("requirements.txt", "six\n")]);
+    let ready = ensure(&environments, &job, "requirements.txt").await.unwrap();
+    let size = environments.cache_size().await.unwrap().unwrap();
+    assert!(
+        size > ByteSize(0),
+        "the index's answers at least are the cache's alone"
+    );
+    let stale = PrunePolicy {
+        unused_for: Some(Duration::from_secs(3600)),
+        ..PrunePolicy::default()
+    };
+    environments.prune(stale).await.unwrap();
+    let kept = environments.cache_size().await.unwrap().unwrap();
+    assert!(kept > ByteSize(0), "what a build can use again stays");
+    let all = PrunePolicy {
+        all: true,
+        ..PrunePolicy::default()
+    };
+    let pruned = environments.prune(all).await.unwrap();
+    let left = environments.cache_size().await.unwrap().unwrap();
+    assert_eq!(pruned.cache_bytes, ByteSize(kept.0 - left.0));
+    assert!(left < kept, "{left} of {kept}");
+    assert!(pruned.removed.is_empty() && imports(&ready, "six"));
+
+    // One that the node keeps elsewhere is not Haul's to empty.
+    let elsewhere = open(cache.path()).await;
+    assert_eq!(elsewhere.cache_size().await.unwrap(), None);
+    assert_eq!(elsewhere.prune(all).await.unwrap().cache_bytes, ByteSize(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cache_gives_way_to_the_budget_before_an_environment_does() {
+    let cache = tempfile::tempdir().unwrap();
+    let job_of = |name: &str| job(&[("requirements.txt", name)]);
+    let environments = with_own_cache(cache.path()).await;
+    drop(
+        ensure(&environments, &job_of("six\n"), "requirements.txt")
+            .await
+            .unwrap(),
+    );
+    let infos = environments.list().await.unwrap();
+    let taken: u64 = infos.iter().map(|info| info.bytes.0).sum();
+    let before = environments.cache_size().await.unwrap().unwrap();
+    let keep = PrunePolicy {
+        keep_bytes: Some(ByteSize(taken + before.0 / 2)),
+        ..PrunePolicy::default()
+    };
+    let enough = PrunePolicy {
+        keep_bytes: Some(ByteSize(taken + before.0)),
+        ..PrunePolicy::default()
+    };
+    assert_eq!(environments.prune(enough).await.unwrap(), Default::default());
+
+    // Not while a build may be running uv in it.
+    let lock = std::fs::File::open(cache.path().join("locks/uv-cache")).unwrap();
+    lock.lock_shared().unwrap();
+    assert_eq!(environments.prune(keep).await.unwrap().cache_bytes, ByteSize(0));
+    drop(lock);
+
+    let pruned = environments.prune(keep).await.unwrap();
+    assert!(pruned.cache_bytes > ByteSize(0));
+    assert_eq!(pruned.removed, [], "the cache was enough");
+    assert_eq!(environments.list().await.unwrap().len(), 1);
+}

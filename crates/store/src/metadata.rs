@@ -11,6 +11,7 @@
 //! - Submissions are applied in the order of the calls, each wholly or not at all.
 //! - A task of a job that has no row is queued and has never been anything else: a job of a million tasks is one row
 //!   when it is submitted.
+//! - A removed job is gone for every reader at once; the rows of its tasks go in batches between other commits.
 //! - One process has the directory at a time.
 //!
 //! It does not judge: whether a task may go from one state to another is the caller's business.
@@ -22,6 +23,7 @@ mod identity;
 mod op;
 mod prefix;
 mod read;
+mod removal;
 mod row;
 mod timeline;
 mod writer;
@@ -50,6 +52,7 @@ pub(crate) const SCHEMA: Schema = Schema {
         include_str!("metadata/schema/0002.sql"),
         include_str!("metadata/schema/0003.sql"),
         include_str!("metadata/schema/0004.sql"),
+        include_str!("metadata/schema/0005.sql"),
     ],
 };
 

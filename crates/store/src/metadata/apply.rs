@@ -7,6 +7,7 @@ use super::error::CommitError;
 use super::fleet;
 use super::identity;
 use super::op::Op;
+use super::removal;
 use super::timeline;
 
 const INSERT_JOB: &str = "
@@ -27,8 +28,7 @@ const PUT_TASK: &str = "
 const PUT_JOB: &str = "
     UPDATE job SET state = ?2, ended_unix_ms = ?3, queued = ?4, preparing = ?5, running = ?6, finalizing = ?7,
                    succeeded = ?8, failed = ?9, canceled = ?10, cancel_requested = ?11, given_up = ?12
-    WHERE id = ?1";
-const REMOVE_JOB: &str = "DELETE FROM job WHERE id = ?1";
+    WHERE id = ?1 AND removed = 0";
 const PUT_SNAPSHOT_REF: &str = "
     INSERT INTO snapshot_ref (root, until_unix_ms) VALUES (?1, ?2)
     ON CONFLICT (root) DO UPDATE SET until_unix_ms = excluded.until_unix_ms";
@@ -38,12 +38,15 @@ const REMOVE_SNAPSHOT_REFS: &str = "DELETE FROM snapshot_ref WHERE until_unix_ms
 pub(super) struct Applier<'c> {
     connection: &'c Connection,
     put_task: CachedStatement<'c>,
+    /// Whether jobs may be there that were removed, to which nothing is added any more.
+    removals: &'c mut bool,
 }
 
 impl<'c> Applier<'c> {
-    pub(super) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
+    pub(super) fn new(connection: &'c Connection, removals: &'c mut bool) -> rusqlite::Result<Self> {
         Ok(Self {
             connection,
+            removals,
             put_task: connection.prepare_cached(PUT_TASK)?,
         })
     }
@@ -78,7 +81,11 @@ impl<'c> Applier<'c> {
             Op::InsertJob(job) => self.insert_job(job),
             Op::PutTask(task) => self.put_task(task, blob),
             Op::PutJob(job) => self.put_job(job),
-            Op::RemoveJob(id) => self.run(REMOVE_JOB, params![id_number(*id)]),
+            Op::RemoveJob(id) => {
+                // Stays set if this is rolled back; the writer looks for what there is to do and finds nothing.
+                *self.removals |= removal::begin(self.connection, *id)?;
+                Ok(())
+            }
             Op::PutNode(node) => fleet::put_node(self.connection, node),
             Op::RemoveNode(name) => self.run(fleet::REMOVE_NODE, params![name.as_str()]),
             Op::PutTarget(target) => fleet::put_target(self.connection, target),
@@ -103,6 +110,9 @@ impl<'c> Applier<'c> {
             job: job.id,
             source: source.into(),
         })?;
+        if *self.removals {
+            removal::finish(self.connection, job.id)?;
+        }
         let id = id_number(job.id);
         let [
             queued,
@@ -143,6 +153,9 @@ impl<'c> Applier<'c> {
     }
 
     fn put_task(&mut self, task: &TaskRecord, blob: &mut Vec<u8>) -> Result<(), CommitError> {
+        if *self.removals && removal::is_removed(self.connection, task.id.job)? {
+            return Err(CommitError::UnknownJob(task.id.job));
+        }
         timeline::encode(&task.timeline, blob);
         let [setup, stdout, stderr] = task.stream_lengths.map(number);
         self.put_task

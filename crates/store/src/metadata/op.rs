@@ -14,7 +14,8 @@ pub enum Op {
     PutTask(TaskRecord),
     /// Sets what changes of a job (its state, its counts, its end, the wish that it stop, that it is given up); refused if it is unknown.
     PutJob(JobRecord),
-    /// Removes a job and its tasks; nothing if it is unknown.
+    /// Removes a job and its tasks; nothing if it is unknown. Of many tasks, the rows are deleted after the commit, a batch
+    /// at a time, and until then what they name stays among the live snapshots.
     RemoveJob(JobId),
     /// Adds a node or replaces it.
     PutNode(NodeRecord),

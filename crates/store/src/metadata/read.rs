@@ -29,41 +29,52 @@ macro_rules! task_columns {
          cancel_requested"
     };
 }
+/// That the job of a query for tasks is not being removed; looked up once a query.
+macro_rules! of_shown_job {
+    () => {
+        "(SELECT removed FROM job WHERE id = ?1) = 0"
+    };
+}
 
 const JOB: &str = concat!(
     "SELECT ",
     job_columns!(),
-    ", spec FROM job JOIN job_spec ON job = id WHERE id = ?1"
+    ", spec FROM job JOIN job_spec ON job = id WHERE id = ?1 AND removed = 0"
 );
 const OPEN_JOBS: &str = concat!(
     "SELECT ",
     job_columns!(),
-    ", spec FROM job JOIN job_spec ON job = id WHERE state < 5 ORDER BY seq"
+    ", spec FROM job JOIN job_spec ON job = id WHERE state < 5 AND removed = 0 ORDER BY seq"
 );
 const JOBS: &str = concat!(
     "SELECT ",
     job_columns!(),
-    " FROM job WHERE seq < ?1 AND (1 << state) & ?2 <> 0 ORDER BY seq DESC LIMIT ?3"
+    " FROM job WHERE seq < ?1 AND (1 << state) & ?2 <> 0 AND removed = 0 ORDER BY seq DESC LIMIT ?3"
 );
 const JOBS_OPEN: &str = concat!(
     "SELECT ",
     job_columns!(),
-    " FROM job WHERE seq < ?1 AND (1 << state) & ?2 <> 0 AND state < 5 ORDER BY seq DESC LIMIT ?3"
+    " FROM job WHERE seq < ?1 AND (1 << state) & ?2 <> 0 AND state < 5 AND removed = 0 ORDER BY seq DESC LIMIT ?3"
 );
 const TASK: &str = concat!(
     "SELECT ",
     task_columns!(),
-    " FROM task WHERE job = ?1 AND task_index = ?2"
+    " FROM task WHERE job = ?1 AND task_index = ?2 AND ",
+    of_shown_job!()
 );
 const TASKS: &str = concat!(
     "SELECT ",
     task_columns!(),
-    " FROM task WHERE job = ?1 AND task_index >= ?2 AND (1 << state) & ?3 <> 0 ORDER BY task_index LIMIT ?4"
+    " FROM task WHERE job = ?1 AND task_index >= ?2 AND (1 << state) & ?3 <> 0 AND ",
+    of_shown_job!(),
+    " ORDER BY task_index LIMIT ?4"
 );
 const TASKS_OF_STATE: &str = concat!(
     "SELECT ",
     task_columns!(),
-    " FROM task WHERE job = ?1 AND task_index >= ?2 AND state = ?3 AND state <> 5 ORDER BY task_index LIMIT ?4"
+    " FROM task WHERE job = ?1 AND task_index >= ?2 AND state = ?3 AND state <> 5 AND ",
+    of_shown_job!(),
+    " ORDER BY task_index LIMIT ?4"
 );
 const ENDED: &str = "SELECT task_index FROM task WHERE job = ?1 AND state >= 5 ORDER BY task_index";
 const LIVE_SNAPSHOTS: &str = "
@@ -134,13 +145,13 @@ impl<'a> Reader<'a> {
         range: &RangeInclusive<JobId>,
         at_most: usize,
     ) -> Result<Vec<JobId>, ReadError> {
-        let sql = "SELECT id FROM job WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3";
+        let sql = "SELECT id FROM job WHERE id BETWEEN ?1 AND ?2 AND removed = 0 ORDER BY id LIMIT ?3";
         let params = params![id_number(*range.start()), id_number(*range.end()), limit(at_most)];
         self.told(collect(&self.connection, sql, params, id))
     }
 
     pub(super) fn last_job(&self) -> Result<Option<JobId>, ReadError> {
-        let sql = "SELECT id FROM job ORDER BY seq DESC LIMIT 1";
+        let sql = "SELECT id FROM job WHERE removed = 0 ORDER BY seq DESC LIMIT 1";
         Ok(self.told(collect(&self.connection, sql, [], id))?.pop())
     }
 

@@ -4,6 +4,7 @@ mod crash;
 mod faults;
 mod identity;
 mod model;
+mod removal;
 mod versions;
 
 use std::sync::mpsc;

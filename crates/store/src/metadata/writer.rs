@@ -8,6 +8,8 @@
 //!                                         └ the transaction is gone (disk full): tell everyone       └──▶ wait …
 //! ```
 //!
+//! A removed job's tasks are deleted between two groups, one batch each time, and batch after batch while nobody waits.
+//!
 //! While one commit waits for the disk, submissions gather and become the next group: nobody waits for a timer, and
 //! the busier it is the fewer syncs each submission costs.
 
@@ -22,6 +24,7 @@ use rusqlite::Connection;
 use super::apply::Applier;
 use super::error::CommitError;
 use super::op::Op;
+use super::removal;
 use crate::database::{self, CHECKPOINT_PAGES};
 use crate::lock::DirectoryLock;
 
@@ -53,12 +56,13 @@ impl Writer {
     /// Starts the thread, which keeps `connection` and then `lock` until it ends.
     pub(super) fn start(connection: Connection, lock: DirectoryLock) -> io::Result<Self> {
         let (queue, submissions) = bounded(QUEUE);
+        let removals = Removals::left(&connection);
         let thread = thread::Builder::new()
             .name("metadata-writer".to_owned())
             .spawn(move || {
                 // A tuple's parts are dropped in order: the database is closed before the directory is free.
                 let held = (connection, lock);
-                run(&held.0, &submissions);
+                run(&held.0, &submissions, removals);
             })?;
         Ok(Self {
             queue: Some(queue),
@@ -89,30 +93,47 @@ impl Drop for Writer {
     }
 }
 
-/// Serves until every sender is gone and the queue is empty.
-fn run(connection: &Connection, submissions: &Receiver<Submission>) {
+/// Serves until every sender is gone and the queue is empty. A removal that is not done by then waits for the next start.
+fn run(connection: &Connection, submissions: &Receiver<Submission>, mut removals: Removals) {
     let mut blob = Vec::new();
     let mut group = Vec::new();
     let mut log = Log::default();
     loop {
-        let first = if log.pending {
-            match submissions.recv_timeout(IDLE) {
-                Ok(first) => first,
-                Err(RecvTimeoutError::Timeout) => {
-                    log.checkpoint(connection);
-                    continue;
-                }
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
+        let limit = if removals.due() {
+            Duration::ZERO
+        } else if log.pending {
+            IDLE
         } else {
-            match submissions.recv() {
-                Ok(first) => first,
-                Err(_) => break,
-            }
+            Duration::MAX
         };
-        let committed = commit_group(connection, first, submissions, &mut group, &mut blob);
+        let first = match submissions.recv_timeout(limit) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) if removals.due() => {
+                removals.step(connection);
+                log.on_commit(connection);
+                continue;
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                log.checkpoint(connection);
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        let committed = commit_group(
+            connection,
+            first,
+            submissions,
+            &mut group,
+            &mut blob,
+            &mut removals.pending,
+        );
         for (done, result) in group.drain(..) {
             tell(done, committed.clone().and(result));
+        }
+        // In turns: while others keep coming, a removal still gets on.
+        removals.failed &= committed.is_err();
+        if removals.due() {
+            removals.step(connection);
         }
         log.on_commit(connection);
     }
@@ -127,11 +148,12 @@ fn commit_group(
     submissions: &Receiver<Submission>,
     group: &mut Vec<(Done, Result<(), CommitError>)>,
     blob: &mut Vec<u8>,
+    removals: &mut bool,
 ) -> Result<(), CommitError> {
     let mut first = Some(first);
     let result = (|| {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let mut applier = Applier::new(connection)?;
+        let mut applier = Applier::new(connection, removals)?;
         let mut ops = 0;
         while let Some(submission) = first.take().or_else(|| submissions.try_recv().ok()) {
             ops += submission.ops.len();
@@ -165,6 +187,41 @@ fn commit_group(
 fn tell(done: Done, result: Result<(), CommitError>) {
     if catch_unwind(AssertUnwindSafe(|| done(result))).is_err() {
         tracing::error!("a callback of a commit panicked");
+    }
+}
+
+/// Jobs whose tasks are being deleted, a batch at a time.
+#[derive(Debug)]
+struct Removals {
+    /// Whether there may be any.
+    pending: bool,
+    /// Whether the last batch failed: the next is tried once something else has been committed.
+    failed: bool,
+}
+
+impl Removals {
+    /// What the process before left undone.
+    fn left(connection: &Connection) -> Self {
+        // If that cannot be told, the first batch tells.
+        let pending = removal::is_pending(connection).unwrap_or(true);
+        Self {
+            pending,
+            failed: false,
+        }
+    }
+
+    fn due(&self) -> bool {
+        self.pending && !self.failed
+    }
+
+    fn step(&mut self, connection: &Connection) {
+        match removal::step(connection) {
+            Ok(some) => self.pending = some,
+            Err(error) => {
+                tracing::warn!(%error, "tasks of a removed job cannot be deleted yet");
+                self.failed = true;
+            }
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! How long a commit takes: alone, in a crowd, and against what the disk itself needs for an overwrite.
+//! How long a commit takes: alone, in a crowd, and against what the disk itself needs for an overwrite;
+//! and what of a million tasks is read or removed at once.
 
 use std::fs::File;
 use std::hint::black_box;
@@ -15,6 +16,8 @@ use haul_types::{
 
 /// Tasks put by one round of the crowd.
 const CROWD: u32 = 20_000;
+/// Tasks of a job as large as they get.
+const MILLION: u32 = 1_000_000;
 
 fn job() -> JobRecord {
     JobRecord {
@@ -138,5 +141,42 @@ fn commits(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, commits);
+/// What a collection of garbage asks for first, of a million tasks that have all left something else.
+fn live_snapshots(criterion: &mut Criterion) {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+    let store = Metadata::open(directory.path()).expect("a store");
+    let job = job();
+    let id = job.id;
+    commit(&store, vec![Op::InsertJob(job)]);
+    for first in (0..MILLION).step_by(CROWD as usize) {
+        let rows = (first..first + CROWD).map(|index| {
+            let mut row = task(id, index, TaskState::Succeeded);
+            row.outputs = Some(Digest::of(&index.to_le_bytes()));
+            row.logs = Some(Digest::of(&(index + MILLION).to_le_bytes()));
+            Op::PutTask(row)
+        });
+        commit(&store, rows.collect());
+    }
+    let mut group = criterion.benchmark_group("read");
+    group.sample_size(10);
+    group.bench_function("live snapshots of a million tasks", |bencher| {
+        bencher.iter(|| black_box(store.live_snapshots(0).expect("read")));
+    });
+    group.finish();
+    // And how long another commit takes, at worst, while those tasks are deleted.
+    let start = Instant::now();
+    commit(&store, vec![Op::RemoveJob(id)]);
+    let told = start.elapsed();
+    let mut worst = Duration::ZERO;
+    for _ in 0..MILLION / CROWD {
+        let start = Instant::now();
+        commit(&store, vec![Op::RemoveSnapshotRefs { before_unix_ms: 0 }]);
+        worst = worst.max(start.elapsed());
+    }
+    println!(
+        "remove/a job of a million tasks: told after {told:?}, the slowest other commit meanwhile {worst:?}"
+    );
+}
+
+criterion_group!(benches, commits, live_snapshots);
 criterion_main!(benches);

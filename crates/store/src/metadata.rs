@@ -150,7 +150,8 @@ impl Metadata {
     }
 
     /// The roots of every snapshot that a job, a task's outputs or logs, or a reference that has not run out at
-    /// `now_unix_ms` keeps alive; each once. Reads every task row.
+    /// `now_unix_ms` keeps alive; each once, in no order. Passes over
+    /// every task row once, and reads no timeline.
     pub fn live_snapshots(&self, now_unix_ms: u64) -> Result<Vec<Digest>, ReadError> {
         self.reader("live snapshots")?.live_snapshots(now_unix_ms)
     }

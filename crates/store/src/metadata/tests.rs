@@ -365,7 +365,7 @@ fn a_controller_starts_with_what_has_not_ended() {
 
 #[test]
 fn snapshots_live_while_something_names_them() {
-    let (_directory, store) = open();
+    let (directory, store) = open();
     let (kept, expired) = (Digest::of(b"kept"), Digest::of(b"expired"));
     let mut with_logs = task(1, 0, TaskState::Succeeded);
     with_logs.logs = Some(Digest::of(b"logs"));
@@ -375,6 +375,8 @@ fn snapshots_live_while_something_names_them() {
         vec![
             Op::InsertJob(job(1)),
             Op::PutTask(with_logs),
+            Op::PutTask(task(1, 1, TaskState::Succeeded)),
+            Op::PutTask(task(1, 2, TaskState::Running)),
             reference(kept, 10),
             reference(expired, 1000),
             reference(expired, 9),
@@ -400,6 +402,7 @@ fn snapshots_live_while_something_names_them() {
         ],
     )
     .unwrap();
+    removal::settle(&store, directory.path());
     assert_eq!(live(0), [kept]);
 }
 

@@ -21,7 +21,7 @@ fn rows(connection: &Connection) -> (u32, u32) {
 }
 
 /// Waits until nothing is left of any removal: each commit lets the writer do a batch.
-fn settle(store: &Metadata, directory: &Path) {
+pub(super) fn settle(store: &Metadata, directory: &Path) {
     let connection = raw(directory);
     for _ in 0..=TASKS {
         if !removal::is_pending(&connection).unwrap() {

@@ -12,6 +12,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use haul_types::ByteSize;
@@ -77,7 +78,7 @@ impl Shared {
     /// Makes room in uv's cache as `policy` says, with `environments` being what they take. What was freed, and what it
     /// takes still.
     pub(crate) async fn prune_cache(
-        &self,
+        self: &Arc<Self>,
         policy: &PrunePolicy,
         environments: ByteSize,
     ) -> Result<(ByteSize, ByteSize), CacheError> {
@@ -100,11 +101,9 @@ impl Shared {
         };
         let lock = lock::try_exclusive(&lock_path).map_err(failed)?;
         // A uv whose agent was killed holds its environment's lock alone.
-        let building = self
-            .infos()
-            .map_err(failed)?
-            .iter()
-            .any(|info| !info.complete && info.in_use);
+        let shared = Arc::clone(self);
+        let infos = blocking(move || shared.infos()).await.map_err(failed)?;
+        let building = infos.iter().any(|info| !info.complete && info.in_use);
         let Some(_lock) = lock.filter(|_| !building) else {
             return Err(CacheError::InUse);
         };

@@ -67,8 +67,8 @@ async fn the_last_cancel_leaves_no_process_and_no_directory() {
     // The build cleans up after the last waiter went; its lock says when.
     let lock = std::fs::read_dir(cache.path().join("locks"))
         .unwrap()
-        .next()
-        .unwrap()
+        .map(|lock| lock.unwrap())
+        .find(|lock| lock.file_name() != "uv-cache")
         .unwrap();
     std::fs::File::open(lock.path()).unwrap().lock().unwrap();
     let started = Instant::now();

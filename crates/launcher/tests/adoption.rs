@@ -212,11 +212,12 @@ async fn an_idle_supervisor_that_was_killed_is_replaced() {
     let bench = bench();
     let launcher = bench.launcher();
     for index in 0..5 {
-        let mut attempt = launcher
-            .start(bench.shell(index, "sleep 0.02; exit 3"))
-            .await
-            .unwrap();
+        // It stays until its parent is known.
+        let go = bench.state().join(format!("go-{index}"));
+        let waits = format!("until [ -e '{}' ]; do sleep 0.01; done; exit 3", go.display());
+        let mut attempt = launcher.start(bench.shell(index, &waits)).await.unwrap();
         let supervisor = parent(attempt.started().await.unwrap());
+        std::fs::write(&go, "").unwrap();
         assert_eq!(exited(&attempt.ended().await), ExitStatus::Code(3));
         kill(supervisor);
         while alive(supervisor) {

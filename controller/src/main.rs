@@ -145,6 +145,8 @@ fn settings(flags: Serve) -> Result<ControllerConfig, Box<dyn Error>> {
 
 #[tokio::main(worker_threads = 2)]
 async fn run(config: ControllerConfig) -> Result<(), Box<dyn Error>> {
+    let files = haul_daemon::raise_open_files();
+    tracing::info!(?files, "may open files");
     let shutdown = haul_daemon::shutdown_on_signals()?;
     Ok(haul_controller::run(config, Box::new(|| ()), shutdown).await?)
 }

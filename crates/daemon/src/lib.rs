@@ -1,7 +1,9 @@
 //! What every daemon of Haul does the same: where it logs, which signals end it, how it words its errors, how it reads
-//! its configuration, that it keeps out of others' state, and as whom root makes what it will read.
+//! its configuration, how many files it may open, that it keeps out of others' state, and as whom root makes what it
+//! will read.
 
 mod config;
+mod files;
 mod owner;
 
 use std::error::Error;
@@ -13,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing_subscriber::EnvFilter;
 
 pub use config::{ConfigError, read_config, read_config_if_there};
+pub use files::raise_open_files;
 pub use owner::{Acting, OwnerError, become_owner, ensure_own};
 
 /// Logs to standard error, which the daemon's parent has pointed somewhere. `HAUL_LOG` sets how much, in the form of

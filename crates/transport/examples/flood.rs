@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The port is a process of its own (this program once more), everything is on 127.0.0.1, and everybody comes from the
-//! one address, which is the hardest for the honest.
+//! one address, which is the hardest for the honest. With arguments it is a controller's that is there already:
+//! `flood ADDRESS ROOT PID`, with the certificate of its authority in hexadecimal.
 
 #[allow(
     dead_code,
@@ -18,7 +19,7 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use haul_transport::{Dialer, Limits, Proxy};
@@ -31,14 +32,27 @@ use tokio_util::task::TaskTracker;
 
 use support::{Identity, NAME, call, channel, open_and_take_back, serve};
 
+/// The name that every controller proves.
+const CONTROLLER: &str = "haul-controller";
 const STALLED: usize = 5_000;
 const RESETTERS: usize = 8;
 const HONEST: usize = 300;
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
-    if std::env::args().nth(1).as_deref() == Some("serve") {
-        return port().await;
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => {}
+        ["serve"] => return port().await,
+        [address, root, pid] => {
+            assert!(
+                address.starts_with("127."),
+                "floods are for this machine alone, and {address} may not be"
+            );
+            let pid = pid.parse().expect("a process id");
+            return measure(address, root, CONTROLLER, pid).await;
+        }
+        _ => panic!("give nothing, or ADDRESS ROOT PID"),
     }
     let mut child = Command::new(std::env::current_exe().expect("a program"))
         .arg("serve")
@@ -46,7 +60,11 @@ async fn main() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("the port starts");
-    measure(&mut child).await;
+    let pid = child.id();
+    let mut lines = BufReader::new(child.stdout.take().expect("it is a pipe")).lines();
+    let mut line = || lines.next().expect("a line").expect("it is text");
+    let (address, root) = (line(), line());
+    measure(&address, &root, NAME, pid).await;
     let _ = child.kill();
     let _ = child.wait();
 }
@@ -66,19 +84,16 @@ async fn port() {
     }
 }
 
-async fn measure(child: &mut Child) {
-    let pid = child.id();
-    let mut lines = BufReader::new(child.stdout.take().expect("it is a pipe")).lines();
-    let mut line = || lines.next().expect("a line").expect("it is text");
-    let address: SocketAddr = line().parse().expect("an address");
-    let root = line();
+/// Measures the port that is there, of the process `pid`, which proves `name` by the authority `root`.
+async fn measure(address: &str, root: &str, name: &'static str, pid: u32) {
+    let address: SocketAddr = address.parse().expect("an address");
     let root: Vec<u8> = (0..root.len() / 2)
         .map(|place| u8::from_str_radix(&root[2 * place..2 * place + 2], 16).expect("hexadecimal digits"))
         .collect();
     let dialer = Dialer::new(
         vec![address.to_string().parse().expect("an address")],
         support::anonymous(CertificateDer::from(root)),
-        ServerName::try_from(NAME).expect("a name"),
+        ServerName::try_from(name).expect("a name"),
         Proxy::none(),
     );
     report("nobody else", &honest(&dialer).await, pid);

@@ -18,7 +18,7 @@ use haul_types::{AttemptId, NodeName, Reason, TaskId, TaskState};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::deployment::{Deployment, Outcome, dialer};
 
@@ -222,8 +222,9 @@ impl Node {
         loop {
             let before = self.sessions.load(Ordering::Acquire);
             if let Err(status) = self.session(shared).await
-                && self.connected.swap(false, Ordering::AcqRel)
+                && !matches!(status.code(), Code::Unavailable | Code::Unknown)
             {
+                // Not that the connection was lost: the controller has something against this agent.
                 eprintln!("{}: {}: {}", self.name, status.code(), status.message());
             }
             self.connected.store(false, Ordering::Release);

@@ -1,10 +1,10 @@
 //! Queries as rows. Each reader has a connection to itself and sees one commit's state.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 
 use haul_types::{
-    Digest, JobId, JobRecord, NodeRecord, TargetRecord, TaskCounts, TaskId, TaskRecord, TaskState,
+    Digest, JobId, JobRecord, NodeRecord, TargetRecord, TaskCounts, TaskId, TaskIndex, TaskRecord, TaskState,
 };
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Params, Row, params};
@@ -77,7 +77,16 @@ const TASKS_OF_STATE: &str = concat!(
     of_shown_job!(),
     " ORDER BY task_index LIMIT ?4"
 );
-const ENDED: &str = "SELECT task_index FROM task WHERE job = ?1 AND state >= 5 ORDER BY task_index";
+// One statement each for all jobs that have not ended: a hundred thousand of them wait for a controller to start.
+const OPEN_TASKS: &str = concat!(
+    "SELECT ",
+    task_columns!(),
+    " FROM task WHERE job IN (SELECT id FROM job WHERE state < 5) AND state < 5 AND state <> 5 ORDER BY job, task_index"
+);
+const ENDED: &str = "
+    SELECT job, task_index FROM task
+    WHERE job IN (SELECT id FROM job WHERE state < 5) AND state >= 5
+    ORDER BY job, task_index";
 /// Two digests a row, either of which may be NULL. One pass over the tasks and no sorting in SQLite: a set holds what was
 /// seen. No index: with a million random digests in it, putting tasks a thousand at a time wrote six times the log and took
 /// eight times the processor, to save a collection, which comes once an hour, less than half a second.
@@ -279,16 +288,11 @@ pub(super) fn find_damage(
 
 fn tasks(connection: &Connection, job: JobId, filter: &TaskFilter) -> Result<Vec<TaskRecord>, Fault> {
     let transaction = connection.unchecked_transaction()?;
-    tasks_within(&transaction, job, filter)
-}
-
-/// As [`tasks`], inside the caller's transaction.
-fn tasks_within(connection: &Connection, job: JobId, filter: &TaskFilter) -> Result<Vec<TaskRecord>, Fault> {
     let job = id_number(job);
     let mask = mask(&filter.states);
     if mask & (1 << TaskState::Succeeded as u32) != 0 {
         let params = params![job, filter.from_index, mask, limit(filter.limit)];
-        return collect(connection, TASKS, params, task_row);
+        return collect(&transaction, TASKS, params, task_row);
     }
     // The rest are few among many: each state from its index, merged.
     let mut found = Vec::new();
@@ -297,7 +301,7 @@ fn tasks_within(connection: &Connection, job: JobId, filter: &TaskFilter) -> Res
         .filter(|&state| mask & (1 << state as u32) != 0)
     {
         let params = params![job, filter.from_index, state as u8, limit(filter.limit)];
-        found.append(&mut collect(connection, TASKS_OF_STATE, params, task_row)?);
+        found.append(&mut collect(&transaction, TASKS_OF_STATE, params, task_row)?);
     }
     found.sort_unstable_by_key(|task: &TaskRecord| task.id);
     found.truncate(filter.limit);
@@ -306,30 +310,23 @@ fn tasks_within(connection: &Connection, job: JobId, filter: &TaskFilter) -> Res
 
 fn active(connection: &Connection) -> Result<Vec<ActiveJob>, Fault> {
     let transaction = connection.unchecked_transaction()?;
-    let jobs = collect(&transaction, OPEN_JOBS, [], job_row)?;
-    jobs.into_iter()
-        .map(|job| {
-            let open = TaskFilter {
-                states: TaskState::ALL
-                    .into_iter()
-                    .filter(|state| !state.is_terminal())
-                    .collect(),
-                from_index: 0,
-                limit: usize::MAX,
-            };
-            let mut ended = Vec::new();
-            let mut statement = transaction.prepare_cached(ENDED)?;
-            let mut rows = statement.query([id_number(job.id)])?;
-            while let Some(row) = rows.next()? {
-                extend_ranges(&mut ended, row.get(0)?);
-            }
-            Ok(ActiveJob {
-                open: tasks_within(&transaction, job.id, &open)?,
-                ended,
-                job,
-            })
-        })
-        .collect()
+    let mut open: HashMap<JobId, Vec<TaskRecord>> = HashMap::new();
+    for task in collect(&transaction, OPEN_TASKS, [], task_row)? {
+        open.entry(task.id.job).or_default().push(task);
+    }
+    let mut ended: HashMap<JobId, Vec<RangeInclusive<TaskIndex>>> = HashMap::new();
+    let mut statement = transaction.prepare_cached(ENDED)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        extend_ranges(ended.entry(id(row)?).or_default(), row.get(1)?);
+    }
+    let jobs = collect(&transaction, OPEN_JOBS, [], job_row)?.into_iter();
+    let with_tasks = jobs.map(|job| ActiveJob {
+        open: open.remove(&job.id).unwrap_or_default(),
+        ended: ended.remove(&job.id).unwrap_or_default(),
+        job,
+    });
+    Ok(with_tasks.collect())
 }
 
 fn id(row: &Row<'_>) -> Result<JobId, Fault> {

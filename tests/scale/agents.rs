@@ -80,6 +80,8 @@ impl Agents {
     /// Joins `count` machines, which keep who they are below `scratch`.
     pub async fn join(deployment: &Deployment, scratch: &Path, count: usize) -> Outcome<Self> {
         let admin = deployment.admin()?;
+        // A question is repeated until the controller is there; the making of a token is not.
+        admin.caller().await?;
         let nodes: Vec<Arc<Node>> = futures::stream::iter(0..count)
             .map(|number| {
                 join(

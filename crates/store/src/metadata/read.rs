@@ -81,7 +81,8 @@ const TASKS_OF_STATE: &str = concat!(
 const OPEN_TASKS: &str = concat!(
     "SELECT ",
     task_columns!(),
-    " FROM task WHERE job IN (SELECT id FROM job WHERE state < 5) AND state < 5 AND state <> 5 ORDER BY job, task_index"
+    " FROM task INDEXED BY task_not_succeeded WHERE job IN (SELECT id FROM job WHERE state < 5) AND state < 5 \
+     AND state <> 5 ORDER BY job, task_index"
 );
 const ENDED: &str = "
     SELECT job, task_index FROM task

@@ -175,28 +175,30 @@ class Scale:
             agent.child.send_signal(signal.SIGTERM)
             agent.child.wait()
 
-    def kill_and_start(self):
-        """How long it takes until all are back, from the kill; and what they say then."""
+    def kill_and_start(self, away=0):
+        """How long it takes until all are back, from the start, which follows the kill; and what they say then."""
         sessions = self.everybody.tell("connected", 0)["sessions"]
-        killed = time.time()
         self.controller.kill()
+        time.sleep(away)
+        started = time.time()
         self.controller.start()
-        self.everybody.begin("connected", sessions + 1)
-        tally = self.everybody.answer()
-        return tally["at"] - killed, tally
+        tally = self.everybody.tell("connected", sessions + 1)
+        return tally["at"] - started, tally
 
     def restart(self):
         self.fill()
         took = []
-        for _ in range(self.options.runs):
-            seconds, tally = self.kill_and_start()
+        # The last time it is away for so long that the agents try less and less often.
+        for away in [0] * self.options.runs + [self.options.away]:
+            seconds, tally = self.kill_and_start(away)
             took.append(seconds)
             fleet, states = self.everybody.tell("fleet"), self.everybody.tell("count")["states"]
-            self.say("restart", seconds=seconds, processor=self.controller.seconds(), states=states, fleet=fleet, **{
+            self.say("restart", away=away, seconds=seconds, processor=self.controller.seconds(), states=states, fleet=fleet, **{
                 name: tally[name] for name in ["held", "started_twice", "repeated", "unwanted"]})
         wrong = tally["started_twice"] + tally["unwanted"] + abs(fleet["attempts"] - self.options.agents)
         self.row(f"kill -9, start: {self.options.agents:,} agents, each with an attempt, are back after",
-                 f"{min(took):.1f} to {max(took):.1f} s; {wrong} attempts lost, unwanted or started twice")
+                 f"{min(took[:-1]):.1f} to {max(took[:-1]):.1f} s; {wrong} attempts lost, unwanted or started twice")
+        self.row(f"the same, after {self.options.away} s without a controller", f"{took[-1]:.1f} s")
 
     def jobs(self):
         self.fill()
@@ -254,6 +256,7 @@ def main():
     parser.add_argument("--lines", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=30, help="how long idleness is watched")
     parser.add_argument("--runs", type=int, default=3, help="how often the controller is killed")
+    parser.add_argument("--away", type=int, default=15, help="how long it is away the last time, in seconds")
     parser.add_argument("parts", nargs="*", metavar="PART")
     options = parser.parse_args()
     unknown = set(options.parts) - set(PARTS)

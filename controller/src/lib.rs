@@ -172,6 +172,13 @@ pub async fn run(
     };
     let incoming = listen::both(incoming, remote);
 
+    if config.shared.is_none() && config.private.is_none() {
+        tracing::warn!(
+            state_dir = %config.state_dir.display(),
+            "no authority was made there: only this user is served, on the socket; `haul-controller init` makes one for \
+             many machines"
+        );
+    }
     if let Some(private) = &config.private {
         private::keep_agent(
             &tasks,

@@ -21,7 +21,7 @@ const LONGEST_NAME: usize = 128;
 #[derive(Clone, Debug)]
 pub(crate) struct TokenOrder {
     pub(crate) role: Role,
-    /// The role when empty.
+    /// When empty: for a user a name that no other token has, for a machine the role.
     pub(crate) name: String,
     pub(crate) target: Option<String>,
     pub(crate) life: Life,
@@ -76,13 +76,15 @@ impl TokenOrder {
         };
         let token = Token::new(self.role, addresses.to_vec(), pin)?;
         let created_unix_ms = unix_ms(now);
+        // Jobs belong to a name: two users whom nobody named are not one.
+        let name = match self.name {
+            name if !name.is_empty() => name,
+            _ if joins => self.role.to_string(),
+            _ => format!("{}-{}", self.role, token.secret().id()),
+        };
         let record = TokenRecord {
             hash: token.secret().hash(),
-            name: if self.name.is_empty() {
-                self.role.to_string()
-            } else {
-                self.name
-            },
+            name,
             role: self.role,
             target: self.target,
             labels: self.labels,

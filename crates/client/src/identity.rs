@@ -46,7 +46,7 @@ pub struct TokenInfo {
 pub struct NewToken {
     /// What it is for.
     pub role: Role,
-    /// What it is called; the role when empty.
+    /// What it is called: jobs belong to it. When empty the controller finds a name.
     pub name: String,
     /// The only target of its user, or the one that its node is put into.
     pub target: Option<String>,

@@ -81,7 +81,7 @@ impl ContextFile {
 
     /// Changes the list. Two commands at once do not lose each other's change.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Contexts) -> T) -> Result<T, StoreError> {
-        self.make_directory(&self.directory)?;
+        make_directory(&self.directory)?;
         let lock_path = self.directory.join("lock");
         let lock = File::create(&lock_path).map_err(StoreError::io("make", &lock_path))?;
         lock.lock().map_err(StoreError::io("lock", &lock_path))?;
@@ -103,7 +103,7 @@ impl ContextFile {
     /// Keeps what proves who asks, for this user alone.
     pub(crate) fn keep_credential(&self, name: &str, secret: &Secret) -> Result<(), StoreError> {
         let path = self.credential_path(name);
-        self.make_directory(path.parent().unwrap_or(&self.directory))?;
+        make_directory(path.parent().unwrap_or(&self.directory))?;
         self.replace(&path, format!("{}\n", secret.reveal()).as_bytes())
     }
 
@@ -116,13 +116,6 @@ impl ContextFile {
             }
             _ => Ok(()),
         }
-    }
-
-    #[allow(clippy::unused_self, reason = "one of the steps of this store")]
-    fn make_directory(&self, path: &Path) -> Result<(), StoreError> {
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o700);
-        builder.create(path).map_err(StoreError::io("make", path))
     }
 
     /// Writes beside it, syncs, and renames: a reader sees the old file or the new one.
@@ -141,4 +134,13 @@ impl ContextFile {
         })();
         written.map_err(StoreError::io("write", path))
     }
+}
+
+/// Makes a directory for this user alone, and what it is in.
+fn make_directory(path: &Path) -> Result<(), StoreError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(StoreError::io("make", path))
 }

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use haul_client::{Client, Endpoint};
@@ -98,11 +98,13 @@ impl Parcel {
 }
 
 impl World {
-    /// A controller at an address of this process alone: all of 127/8 is this machine.
+    /// A controller at an address of its own: all of 127/8 is this machine. Tests may share a process.
     pub(crate) async fn start() -> Self {
+        static NEXT: AtomicU8 = AtomicU8::new(10);
+        let last = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = tempfile::tempdir().unwrap();
         let [_, _, high, low] = std::process::id().to_be_bytes();
-        let address = SocketAddr::from((Ipv4Addr::new(127, high, low, 10), 7878));
+        let address = SocketAddr::from((Ipv4Addr::new(127, high, low, last), 7878));
         let state_dir = dir.path().join("state");
         let addresses = vec![address.to_string().parse().unwrap()];
         let first = haul_controller::init(&state_dir, &addresses, SystemTime::now()).unwrap();

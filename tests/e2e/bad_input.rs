@@ -222,9 +222,13 @@ fn a_file_that_cannot_be_read_is_named() {
     std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
     let run = home.haul(["run", "job.sh"]);
     let ended = if is_root() {
-        // Root reads everything: run as nobody in particular, who owns the home.
+        // Root reads everything: run as nobody in particular, who owns the home, and by a copy of the program there: the
+        // checkout may be closed to others.
+        let copy = home.path("haul");
+        std::fs::copy(haul_tests::haul_binary(), &copy).unwrap();
         give_away(&home);
-        run.by(AS_NOBODY).run()
+        let by_the_copy = ["sh", "-c", "shift; exec \"$0\" \"$@\"", copy.to_str().unwrap()];
+        run.by(AS_NOBODY.into_iter().chain(by_the_copy)).run()
     } else {
         run.run()
     };

@@ -86,7 +86,7 @@ fn a_script_runs_in_its_own_directory_wherever_the_user_stands() {
     let home = Home::new();
     home.write(
         "pkg/deep/where.py",
-        "import os, lib\nprint(sorted(os.listdir()), lib.NAME)\n",
+        "import os\nnames = sorted(os.listdir())\nimport lib\nprint(names, lib.NAME)\n",
     );
     home.write("pkg/deep/lib.py", "NAME = 'lib'\n");
     home.write("pkg/data.txt", "data");
